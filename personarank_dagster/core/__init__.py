@@ -1,0 +1,1 @@
+"""Pure numpy and polars: configuration, texts, profiles, ranking, metrics. No Dagster, no torch, no writes."""

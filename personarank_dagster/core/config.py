@@ -1,0 +1,251 @@
+"""The YAML files of a dataset, read strictly: every error names file, key, rule and value."""
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from personarank_dagster.core.datasets import SchemaName
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.texts import PERSONA_FIELDS, TextTemplate
+
+CONFIG_DIR_VARIABLE = "PERSONARANK_CONFIG_DIR"
+OUT_ROOT_VARIABLE = "PERSONARANK_OUT_ROOT"
+
+# Each description completes the sentence "<file>: <key> must be …".
+PositiveInt = Annotated[int, Meta(ge=1, description="a whole number >= 1")]
+Count = Annotated[int, Meta(ge=0, description="a whole number >= 0")]
+Positive = Annotated[float, Meta(gt=0, description="a number > 0")]
+Share = Annotated[float, Meta(ge=0, le=1, description="a number in [0, 1]")]
+DropRate = Annotated[float, Meta(ge=0, lt=1, description="a number in [0, 1)")]
+Decay = Annotated[float, Meta(gt=0, le=1, description="a number in (0, 1]")]
+Rating = Annotated[float, Meta(ge=0, le=5, description="a rating from 0 to 5")]
+TextLength = Annotated[int, Meta(ge=8, le=32768, description="a whole number of tokens from 8 to 32768")]
+BatchSize = Annotated[int, Meta(ge=2, description="a whole number >= 2 (a batch of one has no negatives)")]
+# Several devices come with distributed training; until then more than one would silently be one.
+NumGpus = Annotated[int, Meta(ge=0, le=1, description="0 or 1")]
+Flag = Annotated[bool, Meta(description="true or false")]
+ModelName = Annotated[
+    str, Meta(min_length=1, description="a hub id, a path, or bundled:all-MiniLM-L6-v2")
+]
+FieldLetters = Annotated[
+    str,
+    Meta(pattern=r"^[NDIR](,[NDIR])*$", description='letters of N, D, I, R joined by commas, like "N,D,I,R"'),
+]
+Cutoffs = Annotated[
+    tuple[PositiveInt, ...], Meta(min_length=1, description="a list of whole numbers >= 1, like [5, 10, 20]")
+]
+FilePath = Annotated[Path, Meta(description="the path of a .jsonl, .jsonl.gz or .parquet file")]
+FolderPath = Annotated[Path, Meta(description="the path of a folder")]
+
+
+class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`data.yaml`: the raw files of a dataset and where its outputs go. Relative paths start at this file."""
+
+    schema: Annotated[SchemaName, Meta(description="amazon or yelp")]
+    selected: FilePath
+    persona: FilePath
+    loo_history: FilePath
+    out_root: FolderPath
+    item_summary: FilePath | None = None
+    aspects: FilePath | None = None
+    candidates: FilePath | None = None
+    gt: FilePath | None = None
+    reviews: FilePath | None = None
+
+    @property
+    def raw_files(self) -> dict[str, Path]:
+        """Configured raw files by their key."""
+        keys = [field for field in self.__struct_fields__ if field not in ("schema", "out_root")]
+        return {key: path for key in keys if (path := getattr(self, key)) is not None}
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`train.yaml`: the encoder and how it is trained. `lora_*` count with `tune: lora` only."""
+
+    st_path: ModelName
+    tune: Annotated[Literal["full", "head"], Meta(description="full or head")] = "head"
+    batch_size: BatchSize = 128
+    epochs: PositiveInt = 10
+    k_recent: PositiveInt = 10
+    gamma: Decay = 0.65
+    min_rating: Rating = 3.0
+    lr: Positive = 1e-3
+    max_len: TextLength = 256
+    scheduler: Annotated[
+        Literal["linear", "cosine", "constant"], Meta(description="linear, cosine or constant")
+    ] = "linear"
+    warmup_steps: Count = 10
+    grad_accum_steps: PositiveInt = 1
+    negatives: Annotated[Literal["batch", "catalogue"], Meta(description="batch or catalogue")] = "catalogue"
+    mask_same_user: Flag = False
+    mask_same_item: Flag = True
+    mask_percpos: Flag = False
+    percpos_threshold: Annotated[float, Meta(gt=0, le=1, description="a number in (0, 1]")] = 0.95
+    temperature: Positive = 0.1
+    label_smoothing: DropRate = 0.0
+    max_steps: Annotated[int, Meta(ge=0, description="a whole number >= 0 (0: no limit but epochs)")] = 0
+    seed: Count = 13
+    amp: Flag = True
+    num_gpus: NumGpus = 1
+    lora_r: PositiveInt = 16
+    lora_alpha: PositiveInt = 32
+    lora_dropout: DropRate = 0.05
+
+
+class RerankConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`rerank.yaml`: the texts that are encoded, the blend, and the cut-offs of the metrics."""
+
+    mode: Annotated[
+        Literal["summary", "aspects", "component"], Meta(description="summary or aspects (old name: component)")
+    ] = "aspects"
+    fields: FieldLetters = "N,D,I,R"
+    include_item_id: Flag = False
+    alpha: Share = 0.5
+    user_max_k: PositiveInt = 10
+    num_gpus: NumGpus = 1
+    ks: Cutoffs = (5, 10, 20)
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Everything that is configured for one dataset; `name` is the partition key."""
+
+    name: str
+    data: DataConfig
+    train: TrainConfig
+    rerank: RerankConfig
+    data_path: Path
+
+    @property
+    def template(self) -> TextTemplate:
+        """The text template that training and caches share."""
+        return TextTemplate(
+            schema=self.data.schema,
+            with_aspects=self.rerank.mode != "summary",
+            persona_fields=tuple(field for field in PERSONA_FIELDS if field in self.rerank.fields),
+            include_item_id=self.rerank.include_item_id,
+        )
+
+    def raw_path(self, key: str) -> Path:
+        """Path of a raw file. Raises ConfigError if the key is optional and not set."""
+        if path := self.data.raw_files.get(key):
+            return path
+        raise ConfigError(f"{self.data_path}: {key} is not set, but this asset needs it; add the path of that file")
+
+
+def config_dir(override: Path | None = None) -> Path:
+    """Folder of the datasets: the override, else $PERSONARANK_CONFIG_DIR, else ./configs."""
+    return Path(override or os.environ.get(CONFIG_DIR_VARIABLE) or "configs").absolute()
+
+
+def dataset_names(folder: Path) -> list[str]:
+    """Subfolders with a data.yaml, sorted. Raises ConfigError if there are none."""
+    names = sorted(path.parent.name for path in folder.glob("*/data.yaml"))
+    if not names:
+        raise ConfigError(
+            f"{folder}: expected at least one dataset folder with a data.yaml, found none; "
+            f"set --config-dir or {CONFIG_DIR_VARIABLE}"
+        )
+    return names
+
+
+def load_dataset(folder: Path, name: str, out_root: Path | None = None) -> DatasetConfig:
+    """Read the three YAML files of one dataset.
+
+    `out_root`, else $PERSONARANK_OUT_ROOT, replaces the configured `out_root` by `<that>/<name>`.
+    Raises ConfigError with one line per problem.
+    """
+    known = dataset_names(folder)
+    if name not in known:
+        raise ConfigError(f"unknown dataset {name!r}; {folder} has: {', '.join(known)}")
+    data = load_yaml(folder / name / "data.yaml", DataConfig)
+    if shared := out_root or os.environ.get(OUT_ROOT_VARIABLE):
+        data = msgspec.structs.replace(data, out_root=Path(shared).absolute() / name)
+    return DatasetConfig(
+        name=name,
+        data=data,
+        train=load_yaml(folder / name / "train.yaml", TrainConfig),
+        rerank=load_yaml(folder / name / "rerank.yaml", RerankConfig),
+        data_path=folder / name / "data.yaml",
+    )
+
+
+ConfigT = TypeVar("ConfigT", DataConfig, TrainConfig, RerankConfig)
+
+
+def load_yaml(path: Path, config_type: type[ConfigT]) -> ConfigT:
+    """Read one YAML file strictly. Raises ConfigError with one line per problem."""
+    values = _read_mapping(path)
+    rules = get_type_hints(config_type, include_extras=True)
+    required = {field.name for field in msgspec.structs.fields(config_type) if field.required}
+    problems = [_unknown_key(path, key, rules) for key in values if key not in rules]
+    problems += [f"{path}: {key} is missing; it must be {_rule(rules[key])}" for key in required - values.keys()]
+    known = {key: value for key, value in values.items() if key in rules}
+    converted = {key: _convert(path, key, value, rules[key], problems) for key, value in known.items()}
+    if problems:
+        raise ConfigError("\n".join(sorted(problems)))
+    return config_type(**converted)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice (YAML would silently keep the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        repeated = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if repeated is not None:
+            raise yaml.MarkedYAMLError(problem=f"key {repeated} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_bytes(), _StrictLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must hold `key: value` lines, got {type(values).__name__}")
+    return values
+
+
+def _unknown_key(path: Path, key: object, rules: dict[str, Any]) -> str:
+    close = difflib.get_close_matches(str(key), rules, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(rules)}"
+    return f"{path}: unknown key {key}; {hint}"
+
+
+def _convert(path: Path, key: str, value: Any, rule: Any, problems: list[str]) -> Any:
+    try:
+        if isinstance(value, float) and value != value:
+            raise msgspec.ValidationError("NaN")
+        return msgspec.convert(value, rule, dec_hook=lambda _, text: _relative_path(path, text))
+    except (msgspec.ValidationError, TypeError):
+        hint = " (YAML reads it as text: write 1.0e-3)" if _is_number_text(value) else ""
+        problems.append(f"{path}: {key} must be {_rule(rule)}, got {value!r}{hint}")
+
+
+def _relative_path(path: Path, text: object) -> Path:
+    if not isinstance(text, str) or not text:
+        raise msgspec.ValidationError("not a path")
+    return Path(os.path.normpath(path.parent / Path(text).expanduser()))
+
+
+def _is_number_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and float(value) is not None
+    except ValueError:
+        return False
+
+
+def _rule(rule: Any) -> str:
+    options = [rule, *getattr(rule, "__args__", ())]
+    metas = [meta for option in options for meta in getattr(option, "__metadata__", ())]
+    return next(meta.description for meta in metas if meta.description)

@@ -1,0 +1,87 @@
+"""Columns of every table between assets."""
+
+import polars as pl
+
+from personarank_dagster.core.datasets import SchemaName, aspect_columns
+
+Schema = dict[str, pl.DataType]
+
+TIMESTAMP = pl.Datetime("us", "UTC")
+
+PERSONAS: Schema = {
+    "item_id": pl.String(),
+    "persona_id": pl.String(),
+    "unique_persona_id": pl.String(),
+    "name": pl.String(),
+    "description": pl.String(),
+    "preference_rationale": pl.String(),
+    "item_summary": pl.String(),
+}
+
+SELECTED_PERSONAS: Schema = {
+    "user_id": pl.String(),
+    "target_item_id": pl.String(),
+    "unique_persona_id": pl.String(),
+    "selected_persona_name": pl.String(),
+    "selection_reasoning": pl.String(),
+}
+
+CANDIDATES: Schema = {
+    "user_id": pl.String(),
+    "candidate_rank": pl.UInt32(),
+    "item_id": pl.String(),
+    "candidate_score": pl.Float64(),
+}
+
+GROUND_TRUTH: Schema = {"user_id": pl.String(), "item_id": pl.String()}
+
+REVIEW_COUNTS: Schema = {"kind": pl.String(), "id": pl.String(), "reviews": pl.UInt32()}
+
+INTERACTION_INDEX: Schema = {
+    "user_id": pl.String(),
+    "item_id": pl.String(),
+    "rating": pl.Float64(),
+    "timestamp": TIMESTAMP,
+    "age": pl.UInt32(),
+    "vector_row": pl.UInt32(),
+}
+
+PERSONA_INDEX: Schema = {
+    "item_id": pl.String(),
+    "unique_persona_id": pl.String(),
+    "vector_row": pl.UInt32(),
+}
+
+RERANKED: Schema = {
+    "user_id": pl.String(),
+    "rank": pl.UInt32(),
+    "item_id": pl.String(),
+    "score": pl.Float64(),
+    "candidate_rank": pl.UInt32(),
+    "candidate_score": pl.Float64(),
+    "persona_score": pl.Float64(),
+    "unique_persona_id": pl.String(),
+}
+
+METRICS: Schema = {
+    "scenario": pl.String(),
+    "users": pl.UInt32(),
+    "metric": pl.String(),
+    "k": pl.UInt32(),
+    "candidate": pl.Float64(),
+    "reranked": pl.Float64(),
+    "lift": pl.Float64(),
+}
+
+
+def histories(schema: SchemaName) -> Schema:
+    """Columns of the histories table: one row per interaction, `position` counts from the user's oldest."""
+    return {
+        "user_id": pl.String(),
+        "position": pl.UInt32(),
+        "item_id": pl.String(),
+        "rating": pl.Float64(),
+        "timestamp": TIMESTAMP,
+        "item_summary": pl.String(),
+        **{column: pl.String() for column in aspect_columns(schema)},
+    }

@@ -1,0 +1,1 @@
+"""Dagster, thin: partitions, resources, IO managers, assets, jobs."""

@@ -1,0 +1,1 @@
+"""Encoders with torch and sentence-transformers: encoding texts, the loss, training."""

@@ -1,0 +1,1 @@
+"""Bytes on disk: readers of raw files, versioned outputs, embeddings, encoder directories."""
