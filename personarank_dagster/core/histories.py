@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from personarank_dagster.core.errors import InputError
 from personarank_dagster.core.profiles import Windows
 
 
@@ -35,7 +36,7 @@ def training_pairs(
 ) -> TrainingPairs:
     """Pair each selection with the last k liked interactions strictly before its target.
 
-    A target that was reviewed twice counts from its first review, so nothing later can leak.
+    Raises InputError if no pair is left. A target that was reviewed twice counts from its first review, so nothing later can leak.
     """
     placed = _with_target_position(selections, histories).sort("target_position", maintain_order=True)
     rows = liked.with_row_index("row").select("user_id", "position", "row").sort("position")
@@ -50,13 +51,16 @@ def training_pairs(
     )
     first = rows.group_by("user_id").agg(first=pl.col("row").min())
     pairs = last.filter(pl.col("row").is_not_null()).join(first, on="user_id", how="left").sort("selection")
+    left_out = {
+        "target not in the user's history": selections.height - placed.height,
+        "no liked interaction before the target": placed.height - pairs.height,
+    }
+    if not pairs.height:
+        raise InputError(f"selected_personas: no selection can be trained on, of {selections.height}: {left_out}")
     return TrainingPairs(
         frame=pairs.select("user_id", "target_item_id", "unique_persona_id"),
         windows=_last_k(pairs["first"].to_numpy(), pairs["row"].to_numpy() + 1, k),
-        left_out={
-            "target not in the user's history": selections.height - placed.height,
-            "no liked interaction before the target": placed.height - pairs.height,
-        },
+        left_out=left_out,
     )
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from personarank_dagster.core import schemas
+
 METRIC_NAMES = ("HIT", "MRR", "NDCG")
 
 # Users by activity and ground-truth items by popularity: the top and bottom fifth, thresholds included.
@@ -66,17 +68,24 @@ def compare(ranks: pl.DataFrame, ks: Sequence[int], *, scenario: str) -> pl.Data
     candidate, reranked = metrics_at(ranks["candidate"], ks), metrics_at(ranks["reranked"], ks)
     return pl.DataFrame(
         {
-            "scenario": scenario,
-            "users": ranks.height,
+            "scenario": [scenario] * len(candidate),
+            "users": [ranks.height] * len(candidate),
             "metric": [key.split("@")[0] for key in candidate],
             "k": [int(key.split("@")[1]) for key in candidate],
             "candidate": list(candidate.values()),
             "reranked": list(reranked.values()),
+            "lift": [_lift(candidate[key], reranked[key]) for key in candidate],
         },
-        schema_overrides={"users": pl.UInt32, "k": pl.UInt32},
-    ).with_columns(
-        lift=pl.when(pl.col("candidate") > 0).then(pl.col("reranked") / pl.col("candidate") - 1)
+        schema=schemas.METRICS,
     )
+
+
+def compare_scenarios(ranks: pl.DataFrame, scenarios: dict[str, pl.Series], ks: Sequence[int]) -> pl.DataFrame:
+    """`compare` for all users and for each scenario."""
+    parts = {"all": ranks} | {
+        name: ranks.filter(pl.col("user_id").is_in(users.to_list())) for name, users in scenarios.items()
+    }
+    return pl.concat([compare(rows, ks, scenario=name) for name, rows in parts.items()])
 
 
 def scenario_users(interactions: pl.DataFrame, ground_truth: pl.DataFrame) -> dict[str, pl.Series]:
@@ -102,6 +111,10 @@ def _top(counts: pl.DataFrame) -> pl.DataFrame:
 
 def _bottom(counts: pl.DataFrame) -> pl.DataFrame:
     return counts.filter(pl.col("count") <= pl.col("count").quantile(BOTTOM_QUANTILE, "linear"))
+
+
+def _lift(candidate: float, reranked: float) -> float | None:
+    return reranked / candidate - 1 if candidate > 0 else None
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from personarank_dagster.core import schemas
 from personarank_dagster.core.profiles import BLOCK_ROWS, FloatArray, IntArray, Windows, profiles
 
 
@@ -99,17 +100,24 @@ def order(scored: pl.DataFrame) -> pl.DataFrame:
         scored.with_row_index("row")
         .sort(pl.col("row").min().over("user_id"), -pl.col("score"), "candidate_rank")
         .with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("user_id"))
-        .select(
-            "user_id",
-            "rank",
-            "item_id",
-            "score",
-            "candidate_rank",
-            "candidate_score",
-            "persona_score",
-            "unique_persona_id",
-        )
+        .select(schemas.RERANKED.keys())
     )
+
+
+def coverage(reranked: pl.DataFrame) -> dict[str, int]:
+    """Count users, candidates, and those that kept the candidate score alone."""
+    by_user = reranked.group_by("user_id").agg(scored=pl.col("persona_score").count(), moved=_moved().any())
+    return {
+        "users": by_user.height,
+        "users_with_a_new_order": by_user["moved"].sum(),
+        "users_without_persona_scores": by_user.filter(pl.col("scored") == 0).height,
+        "candidates": reranked.height,
+        "candidates_without_persona_score": reranked["persona_score"].null_count(),
+    }
+
+
+def _moved() -> pl.Expr:
+    return pl.col("rank") != pl.col("candidate_rank")
 
 
 def _locate(candidates: pl.DataFrame, users: pl.Series, persona_index: pl.DataFrame) -> pl.DataFrame:

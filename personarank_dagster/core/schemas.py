@@ -35,8 +35,6 @@ CANDIDATES: Schema = {
 
 GROUND_TRUTH: Schema = {"user_id": pl.String(), "item_id": pl.String()}
 
-REVIEW_COUNTS: Schema = {"kind": pl.String(), "id": pl.String(), "reviews": pl.UInt32()}
-
 INTERACTION_INDEX: Schema = {
     "user_id": pl.String(),
     "item_id": pl.String(),
@@ -72,6 +70,8 @@ METRICS: Schema = {
     "reranked": pl.Float64(),
     "lift": pl.Float64(),
 }
+
+REPORT: Schema = {"dataset": pl.String(), **METRICS}
 
 
 def histories(schema: SchemaName) -> Schema:

@@ -1,1 +1,8 @@
 """Dagster, thin: partitions, resources, IO managers, assets, jobs."""
+
+import warnings
+
+import dagster as dg
+
+# Observable sources are a beta API of Dagster; there is no other for raw files with data versions.
+warnings.filterwarnings("ignore", message="Function `observable_source_asset`", category=dg.BetaWarning)

@@ -18,9 +18,12 @@ LINE_USERS = 10_000
 
 
 def check_table(name: str, table: pl.DataFrame, schema: Schema, key: Sequence[str]) -> None:
-    """Raise ContractError unless the columns are those of `schema` and `key` is never null and never repeated."""
+    """Raise ContractError unless the columns are those of `schema` and `key` (if any) is never null and never
+    repeated."""
     if dict(table.schema) != schema:
         raise ContractError(f"{name}: expected columns {_columns(schema)}, got {_columns(dict(table.schema))}")
+    if not key:
+        return
     if nulls := sum(table.select(pl.col(key).null_count()).row(0)):
         raise ContractError(f"{name}: {', '.join(key)} must not be null, got {nulls} nulls")
     repeated = table.height - table.select(key).n_unique()

@@ -1,0 +1,99 @@
+"""The command line `personarank`."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from personarank_dagster import __version__
+from personarank_dagster.core.config import CONFIG_DIR_VARIABLE, OUT_ROOT_VARIABLE
+from personarank_dagster.core.errors import ConfigError, PersonarankError
+
+
+def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Print an error of ours as the lines that it is, without a traceback, and exit with 1."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except PersonarankError as error:
+            raise click.ClickException(str(error)) from error
+
+    return run
+
+
+def _project_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--config-dir` and `--out-root`, which set the environment for everything below."""
+
+    @click.option("--config-dir", type=Path, help=f"Folder of the datasets. [default: ${CONFIG_DIR_VARIABLE}, ./configs]")
+    @click.option("--out-root", type=Path, help=f"Outputs go to <that>/<dataset>. [default: ${OUT_ROOT_VARIABLE}]")
+    @wraps(command)
+    def run(*args: Any, config_dir: Path | None, out_root: Path | None, **kwargs: Any) -> None:
+        for variable, path in ((CONFIG_DIR_VARIABLE, config_dir), (OUT_ROOT_VARIABLE, out_root)):
+            if path is not None:
+                os.environ[variable] = str(path.absolute())
+        command(*args, **kwargs)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="personarank")
+def main() -> None:
+    """Persona reranking as a Dagster asset graph."""
+
+
+@main.command()
+@click.option("--partition", "partitions", multiple=True, metavar="NAME|all", help="Dataset; can be repeated. [default: all]")
+@click.option("--select", metavar="ASSETS", help="Dagster asset selection, like 'trained_encoder+'. [default: all]")
+@click.option("--force", is_flag=True, help="Materialise what is selected even if nothing changed.")
+@_project_options
+@_plain_errors
+def run(partitions: tuple[str, ...], select: str | None, force: bool) -> None:
+    """Materialise datasets from raw files to metrics: what is missing, or whose inputs changed."""
+    _find_dagster_home()
+    from personarank_dagster.console import run_and_report
+
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    sys.exit(0 if run_and_report(partitions, select=select, force=force) else 1)
+
+
+@main.command()
+@click.option("--out", type=Path, required=True, help="Folder to write <amazon|yelp>/*.jsonl.gz into.")
+@click.option("--seed", type=click.IntRange(0), default=13, show_default=True)
+@click.option("--users", type=click.IntRange(1), default=160, show_default=True, help="Users of each dataset.")
+@_plain_errors
+def sample_data(out: Path, seed: int, users: int) -> None:
+    """Generate datasets in the schema of the inputs; equal seed and users give equal rows."""
+    from personarank_dagster.storage.sample_files import write_sample_files
+
+    for path in write_sample_files(out, num_users=users, seed=seed):
+        click.echo(path)
+
+
+@main.command()
+@click.option("--out", type=Path, required=True, help="Picture to write (.svg or .png).")
+@_project_options
+@_plain_errors
+def graph(out: Path) -> None:
+    """Draw the asset graph from the definitions."""
+    from personarank_dagster.definitions import defs
+    from personarank_dagster.defs.plots import draw_graph
+
+    draw_graph(defs.resolve_asset_graph(), out)
+    click.echo(out)
+
+
+def _find_dagster_home() -> None:
+    """Use $DAGSTER_HOME, else this folder if it has a dagster.yaml."""
+    if "DAGSTER_HOME" in os.environ:
+        return
+    if not Path("dagster.yaml").is_file():
+        raise ConfigError("DAGSTER_HOME is not set and this folder has no dagster.yaml; run this in the project's folder")
+    os.environ["DAGSTER_HOME"] = str(Path.cwd())

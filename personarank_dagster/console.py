@@ -1,0 +1,88 @@
+"""What `personarank run` shows: the plan, the progress, a table per dataset, where the outputs are."""
+
+import time
+
+import dagster as dg
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.definitions import defs, project
+from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.runs import Outcome, Plan, execute, plan_run
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bool) -> bool:
+    """Materialise the partitions and then the report; say what happened. False if anything failed."""
+    names = _resolve(partitions)
+    for name in names:
+        project.dataset(name)
+    with dg.DagsterInstance.get() as instance:
+        outcomes = [_run(name, instance, select=select, force=force) for name in [*names, UNPARTITIONED]]
+    for name in names:
+        _show_metrics(name)
+        _show_outputs(name)
+    return not any(outcome.failures for outcome in outcomes)
+
+
+def _resolve(partitions: tuple[str, ...]) -> list[str]:
+    known = list(dataset_partitions.get_partition_keys())
+    names = known if not partitions or "all" in partitions else list(dict.fromkeys(partitions))
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"unknown partition {', '.join(unknown)}; the datasets are {', '.join(known)}")
+    return names
+
+
+def _run(partition: str, instance: dg.DagsterInstance, *, select: str | None, force: bool) -> Outcome:
+    plan = plan_run(defs, project, partition, select=select, force=force)
+    _show_plan(plan)
+    started = time.monotonic()
+    outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal)
+    for step, message in outcome.failures.items():
+        errors.print(f"[red]{_title(partition)} · {step} failed:[/red] {message}", markup=True)
+    if outcome.run_id and not outcome.failures:
+        console.print(f"{_title(partition)}: done in {time.monotonic() - started:.0f} s")
+    return outcome
+
+
+def _show_plan(plan: Plan) -> None:
+    if not plan.reasons:
+        if plan.partition != UNPARTITIONED:
+            console.print(f"{plan.partition}: up to date, nothing to do (--force materialises it anyway)")
+        return
+    assets_by_reason: dict[str, list[str]] = {}
+    for asset, reason in plan.reasons.items():
+        assets_by_reason.setdefault(reason, []).append(asset)
+    for reason, assets in assets_by_reason.items():
+        console.print(f"{_title(plan.partition)}: {', '.join(assets)} [dim]({reason})[/dim]")
+
+
+def _show_metrics(name: str) -> None:
+    """Table of the current metrics of all users, if there are any."""
+    version = project.versions("rerank_metrics", name).find_current()
+    if version is None:
+        return
+    rows: pl.DataFrame = project.format("rerank_metrics", name).read(version.directory)
+    overall = rows.filter(pl.col("scenario") == "all")
+    table = Table(title=f"{name} · {overall['users'][0]:,} users", title_justify="left")
+    for column in ("metric", "candidates", "reranked", "lift"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for row in overall.iter_rows(named=True):
+        lift = "" if row["lift"] is None else f"{row['lift']:+.1%}"
+        table.add_row(f"{row['metric']}@{row['k']}", f"{row['candidate']:.4f}", f"{row['reranked']:.4f}", lift)
+    console.print(table)
+
+
+def _show_outputs(name: str) -> None:
+    out_root = project.dataset(name).data.out_root
+    for path in ("rerank/reranked.jsonl", "rerank/metrics.json", "train"):
+        if (out_root / path).exists():
+            console.print(f"  {out_root / path}")
+
+
+def _title(partition: str) -> str:
+    return "all datasets" if partition == UNPARTITIONED else partition

@@ -1,0 +1,22 @@
+"""Everything that Dagster sees: the table of contents."""
+
+import dagster as dg
+
+from personarank_dagster.defs.assets import all_assets
+from personarank_dagster.defs.io_managers import VersionedIOManager
+from personarank_dagster.defs.jobs import full_refresh_job, metrics_report_job
+from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
+
+project = ProjectResource()
+
+defs = dg.Definitions(
+    assets=all_assets,
+    jobs=[full_refresh_job, metrics_report_job],
+    resources={
+        "project": project,
+        "gpu": GpuResource(),
+        "progress": ProgressResource(),
+        "io_manager": VersionedIOManager(project=project),
+    },
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,77 @@
+"""The IO manager: every output is a version, published whole; every input is the version that CURRENT names."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import PrivateAttr
+
+from personarank_dagster.core.errors import ContractError
+from personarank_dagster.defs.partitions import UNPARTITIONED
+from personarank_dagster.defs.provenance import provenance
+from personarank_dagster.defs.resources import ProjectResource
+from personarank_dagster.storage.formats import OutputFormat
+from personarank_dagster.storage.versions import Version, link
+
+
+class VersionedIOManager(dg.ConfigurableIOManager):
+    """Stores each asset's output as a version in the format of its kind (table, embeddings, encoder, metrics)."""
+
+    project: ProjectResource
+    # Data versions that each running step has read: (run, step, partition) -> upstream -> version.
+    _loaded: dict[tuple[str, str, str], dict[str, str]] = PrivateAttr(default_factory=dict)
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Check the value, publish it as the current version, refresh the links for people."""
+        asset = context.asset_key.path[-1]
+        partition = context.partition_key if context.has_partition_key else UNPARTITIONED
+        output = self.project.format(asset, partition)
+        try:
+            output.check(f"{asset} ({partition})", obj)
+        except ContractError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        loaded = self._loaded.pop((context.run_id, context.op_def.name, partition), {})
+        version = self.project.versions(asset, partition).publish(
+            lambda directory: output.write(obj, directory),
+            run_id=context.run_id,
+            data_version=output.version_of(obj),
+            provenance=provenance(self.project, asset, partition, loaded),
+        )
+        self._link(output, version, partition)
+        context.add_output_metadata(_metadata(version))
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Read the current version, or those of all partitions as a dict where the input spans several."""
+        asset = context.asset_key.path[-1]
+        if not context.has_asset_partitions:
+            return self._load(context, asset, UNPARTITIONED)
+        keys = context.asset_partition_keys
+        if len(keys) == 1 and context.has_partition_key:
+            return self._load(context, asset, keys[0])
+        published = [key for key in keys if self.project.versions(asset, key).find_current()]
+        return {key: self._load(context, asset, key) for key in published}
+
+    def _load(self, context: dg.InputContext, asset: str, partition: str) -> Any:
+        reader = context.partition_key if context.has_partition_key else UNPARTITIONED
+        version = self.project.versions(asset, partition).current()
+        name = asset if partition == reader else f"{asset}[{partition}]"
+        step = (context.run_id, context.op_def.name, reader)
+        self._loaded.setdefault(step, {})[name] = version.manifest.data_version
+        lazy = context.dagster_type.typing_type is pl.LazyFrame
+        return self.project.format(asset, partition).read(version.directory, lazy=lazy)
+
+    def _link(self, output: OutputFormat[Any], version: Version, partition: str) -> None:
+        for name, file in output.exports.items():
+            link(version.directory / file, self.project.dataset(partition).data.out_root / name)
+
+
+def _metadata(version: Version) -> dict[str, Any]:
+    numbers = {key: value for key, value in version.manifest.details.items() if isinstance(value, int | float)}
+    rows = {"dagster/row_count": numbers.pop("rows")} if "rows" in numbers else {}
+    return {
+        **rows,
+        **numbers,
+        "path": dg.MetadataValue.path(str(version.directory)),
+        "version": version.manifest.version,
+        "bytes": sum(entry.bytes for entry in version.manifest.files),
+    }

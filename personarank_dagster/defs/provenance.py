@@ -1,0 +1,130 @@
+"""What each asset is made from: its code, the settings that it reads, its raw files and its upstream versions.
+
+A version records this, so that anything that changed since is known by name: that is what makes an asset stale.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from personarank_dagster.core.config import DatasetConfig
+from personarank_dagster.core.texts import TEMPLATE_VERSION
+from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.resources import ProjectResource
+from personarank_dagster.storage.versions import Provenance, Version, content_hash, file_sha256
+
+RAW = "raw"
+
+# Raw files that an asset reads, by their key in data.yaml; a key that is not configured is passed over.
+RAW_INPUTS: dict[str, tuple[str, ...]] = {
+    "personas": ("persona", "item_summary"),
+    "histories": ("loo_history", "item_summary", "aspects", "gt"),
+    "selected_personas": ("selected", "gt"),
+    "candidates": ("candidates",),
+    "ground_truth": ("gt",),
+    "rerank_metrics": ("reviews",),
+}
+
+UPSTREAM: dict[str, tuple[str, ...]] = {
+    "personas": (),
+    "histories": (),
+    "selected_personas": ("personas",),
+    "candidates": (),
+    "ground_truth": (),
+    "trained_encoder": ("personas", "histories", "selected_personas"),
+    "interaction_cache": ("histories", "trained_encoder"),
+    "persona_cache": ("personas", "trained_encoder"),
+    "reranked_candidates": ("candidates", "interaction_cache", "persona_cache"),
+    "rerank_metrics": ("reranked_candidates", "ground_truth", "histories"),
+    "metrics_report": ("rerank_metrics",),
+}
+
+# Count an asset's number up when its code gives another result for the same inputs.
+CODE_VERSIONS: dict[str, str] = dict.fromkeys(UPSTREAM, "1")
+
+# Settings that decide an asset's result; all others can change without making it stale.
+SETTINGS: dict[str, Callable[[DatasetConfig], object]] = {
+    "personas": lambda config: config.data.schema,
+    "histories": lambda config: config.data.schema,
+    "trained_encoder": lambda config: (
+        TEMPLATE_VERSION,
+        config.template,
+        msgspec.structs.replace(config.train, num_gpus=1),
+    ),
+    "interaction_cache": lambda config: (TEMPLATE_VERSION, config.template, config.train.min_rating),
+    "persona_cache": lambda config: (TEMPLATE_VERSION, config.template),
+    "reranked_candidates": lambda config: (config.rerank.alpha, config.rerank.user_max_k, config.train.gamma),
+    "rerank_metrics": lambda config: config.rerank.ks,
+}
+
+
+def provenance(
+    project: ProjectResource, asset: str, partition: str, loaded: Mapping[str, str] | None = None
+) -> Provenance:
+    """What the asset would be made from now.
+
+    `loaded` gives the versions of upstream assets that a running step has read; others are looked up.
+    """
+    inputs = dict(loaded or {})
+    for upstream, key in _upstream_partitions(asset, partition):
+        name = upstream if key == partition else f"{upstream}[{key}]"
+        if name not in inputs and (version := project.versions(upstream, key).find_current()):
+            inputs[name] = version.manifest.data_version
+    if partition != UNPARTITIONED:
+        raw_files = project.dataset(partition).data.raw_files
+        inputs |= {f"{RAW}/{key}": raw_version(raw_files[key]) for key in RAW_INPUTS.get(asset, ()) if key in raw_files}
+    return Provenance(CODE_VERSIONS[asset], _settings_hash(project, asset, partition), dict(sorted(inputs.items())))
+
+
+def stale_reason(project: ProjectResource, asset: str, partition: str) -> str | None:
+    """Why the asset's current version is not what a run would now give; None if it is."""
+    current: Version | None = project.versions(asset, partition).find_current()
+    if current is None:
+        return "never materialised"
+    made_from, now = current.manifest.provenance, provenance(project, asset, partition)
+    if made_from.code_version != now.code_version:
+        return "its code changed"
+    if made_from.config_hash != now.config_hash:
+        return "its settings changed"
+    changed = [
+        name
+        for name in sorted(made_from.inputs.keys() | now.inputs.keys())
+        if made_from.inputs.get(name) != now.inputs.get(name)
+    ]
+    return f"{', '.join(changed)} changed" if changed else None
+
+
+def lineage(project: ProjectResource, asset: str, partition: str) -> dict[str, str]:
+    """Data versions of all assets that the asset comes from, by name."""
+    versions: dict[str, str] = {}
+    for upstream in UPSTREAM[asset]:
+        versions[upstream] = project.versions(upstream, partition).current().manifest.data_version
+        versions |= lineage(project, upstream, partition)
+    return dict(sorted(versions.items()))
+
+
+def raw_version(path: Path) -> str:
+    """Content hash of a raw file; hashed again only when its size or time of change differs."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return "missing"
+    return _hash_file(path, stat.st_size, stat.st_mtime_ns, stat.st_ino) if path.is_file() else "not a file"
+
+
+@lru_cache(maxsize=1024)
+def _hash_file(path: Path, size: int, modified: int, inode: int) -> str:
+    return file_sha256(path)
+
+
+def _upstream_partitions(asset: str, partition: str) -> list[tuple[str, str]]:
+    keys = dataset_partitions.get_partition_keys() if partition == UNPARTITIONED else [partition]
+    return [(upstream, key) for upstream in UPSTREAM[asset] for key in keys]
+
+
+def _settings_hash(project: ProjectResource, asset: str, partition: str) -> str:
+    if partition == UNPARTITIONED or asset not in SETTINGS:
+        return content_hash()
+    return content_hash(repr(msgspec.to_builtins(SETTINGS[asset](project.dataset(partition)))))

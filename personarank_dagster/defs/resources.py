@@ -1,0 +1,130 @@
+"""What assets are given: the project's configuration and outputs, the device, the progress display."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from personarank_dagster.core.config import OUT_ROOT_VARIABLE, DatasetConfig, config_dir, dataset_names, load_dataset
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.partitions import UNPARTITIONED
+from personarank_dagster.storage.formats import OutputFormat, output_format
+from personarank_dagster.storage.vector_store import VectorStore
+from personarank_dagster.storage.versions import VersionStore
+
+LOG_SECONDS = 10
+
+Precision = Literal["fp32", "bf16"]
+
+
+class ProjectResource(dg.ConfigurableResource):
+    """The configured datasets and where their outputs are kept. Set by the environment, not by run config."""
+
+    def dataset(self, name: str) -> DatasetConfig:
+        """Configuration of one dataset, read anew, so that an edit counts in the next step."""
+        return load_dataset(config_dir(), name)
+
+    def versions(self, asset: str, partition: str) -> VersionStore:
+        """Versions of one asset and partition."""
+        base = self.shared_root() if partition == UNPARTITIONED else self.dataset(partition).data.out_root
+        return VersionStore(base / "versions", asset, partition)
+
+    def format(self, asset: str, partition: str) -> OutputFormat[Any]:
+        """Format of one asset's output."""
+        unpartitioned = partition == UNPARTITIONED
+        return output_format(asset, "amazon" if unpartitioned else self.dataset(partition).data.schema)
+
+    def vectors(self, dataset: str, fingerprint: str) -> VectorStore:
+        """Vectors of texts by one encoder."""
+        return VectorStore(self.dataset(dataset).data.out_root / "vectors", fingerprint)
+
+    def shared_root(self) -> Path:
+        """Folder of outputs that belong to no dataset: the one that holds the datasets' out_roots."""
+        if shared := os.environ.get(OUT_ROOT_VARIABLE):
+            return Path(shared).absolute()
+        return Path(os.path.commonpath([self.dataset(name).data.out_root.parent for name in dataset_names(config_dir())]))
+
+
+class GpuResource(dg.ConfigurableResource):
+    """The device that computes. `auto` takes a GPU where there is one, and bf16 where the device has it."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="cpu, cuda, mps, or auto: the best that is there."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Precision of encoding: fp32, bf16, or auto: bf16 where the hardware computes in it."
+    )
+
+    def torch_device(self) -> str:
+        """Name of the device for torch. Raises ConfigError if it was asked for and is not there."""
+        import torch
+
+        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if self.device == "auto":
+            return next(name for name in ("cuda", "mps", "cpu") if available[name])
+        if not available[self.device]:
+            raise ConfigError(f"gpu.device {self.device}: this machine has none; set gpu.device to auto or cpu")
+        return self.device
+
+    def encoding_precision(self) -> Precision:
+        """Precision of encoding on the chosen device."""
+        if self.precision != "auto":
+            return self.precision
+        import torch
+
+        device = self.torch_device()
+        if device == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        has_bf16 = device == "cpu" and (
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+        return "bf16" if has_bf16 else "fp32"
+
+    def description(self) -> dict[str, str]:
+        """What was chosen, as metadata."""
+        return {"device": self.torch_device(), "precision": self.encoding_precision()}
+
+
+Advance = Callable[[int], None]
+
+
+class ProgressResource(dg.ConfigurableResource):
+    """Shows how far a long step is: throttled lines in the Dagster log and, from the command line, a bar."""
+
+    terminal: bool = Field(False, description="Also draw progress bars in the terminal.")
+
+    @contextmanager
+    def track(self, context: dg.AssetExecutionContext, task: str, total: int) -> Iterator[Advance]:
+        """Give a function that takes the number of units finished since its last call."""
+        label = f"{context.partition_key} · {task}" if context.has_partition_key else task
+        with _bar(label, total, shown=self.terminal and total > 0) as advance_bar:
+            started = last = time.monotonic()
+            done = 0
+
+            def advance(count: int) -> None:
+                nonlocal done, last
+                done += count
+                advance_bar(count)
+                now = time.monotonic()
+                if now - last >= LOG_SECONDS or (done == total and now - started >= LOG_SECONDS):
+                    last = now
+                    rate = done / (now - started)
+                    context.log.info(f"{task}: {done}/{total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left")
+
+            yield advance
+
+
+@contextmanager
+def _bar(label: str, total: int, *, shown: bool) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda count: progress.advance(task, count)

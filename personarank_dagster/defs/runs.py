@@ -1,0 +1,109 @@
+"""Materialise partitions in this process, on the persistent Dagster instance, where the UI shows the runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import dagster as dg
+from dagster._core.errors import DagsterInvalidSubsetError
+
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.partitions import UNPARTITIONED
+from personarank_dagster.defs.provenance import UPSTREAM, stale_reason
+from personarank_dagster.defs.resources import ProjectResource
+
+REPORT = "metrics_report"
+
+# Raw files that a dataset can do without; then it also does without the asset, and what comes after it.
+OPTIONAL_INPUTS = {"candidates": "candidates", "ground_truth": "gt"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Assets of one partition that a run would materialise, each with the reason, in the order of the graph."""
+
+    partition: str
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run; `failures` holds the message of each step that failed."""
+
+    plan: Plan
+    run_id: str = ""
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+def plan_run(
+    defs: dg.Definitions, project: ProjectResource, partition: str, *, select: str | None = None, force: bool = False
+) -> Plan:
+    """Decide what to materialise: whatever is stale, and what comes after it; with `force` everything selected.
+
+    `select` is a Dagster asset selection, like `trained_encoder+`. Raises ConfigError if it selects nothing.
+    """
+    reasons: dict[str, str] = {}
+    for asset in _selected(defs, partition, select):
+        if not _configured(project, asset, partition):
+            continue
+        stale_upstream = [name for name in UPSTREAM[asset] if name in reasons]
+        reason = "forced" if force else stale_reason(project, asset, partition)
+        if reason is None and stale_upstream:
+            reason = f"after {', '.join(stale_upstream)}"
+        if reason:
+            reasons[asset] = reason
+    return Plan(partition, reasons)
+
+
+def execute(defs: dg.Definitions, plan: Plan, instance: dg.DagsterInstance, *, progress_bars: bool = False) -> Outcome:
+    """Materialise what the plan says as one run."""
+    if not plan.reasons:
+        return Outcome(plan)
+    unpartitioned = plan.partition == UNPARTITIONED
+    job = defs.resolve_job_def("metrics_report_job" if unpartitioned else "full_refresh_job")
+    resources = {} if unpartitioned else {"progress": {"config": {"terminal": progress_bars}}}
+    result = job.execute_in_process(
+        instance=instance,
+        partition_key=None if unpartitioned else plan.partition,
+        asset_selection=[dg.AssetKey(asset) for asset in plan.reasons],
+        run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+    failures = {
+        event.step_key or "": _message(event.step_failure_data.error)
+        for event in result.all_events
+        if event.is_step_failure
+    }
+    return Outcome(plan, result.run_id, failures)
+
+
+def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[str]:
+    """Selected assets of this partition (or those without partitions), in the order of the graph."""
+    graph = defs.resolve_asset_graph()
+    names = [asset for asset in UPSTREAM if (asset == REPORT) == (partition == UNPARTITIONED)]
+    if select is None:
+        return names
+    try:
+        keys = dg.AssetSelection.from_string(select).resolve(graph)
+    except (DagsterInvalidSubsetError, ValueError) as error:
+        raise ConfigError(f"--select {select}: {error}") from error
+    if not any(key.to_user_string() in UPSTREAM for key in keys):
+        raise ConfigError(f"--select {select}: selects no asset; the assets are {', '.join(UPSTREAM)}")
+    return [name for name in names if dg.AssetKey(name) in keys]
+
+
+def _configured(project: ProjectResource, asset: str, partition: str) -> bool:
+    """Whether the asset and all that it comes from have their raw files."""
+    if partition == UNPARTITIONED:
+        return True
+    raw_files = project.dataset(partition).data.raw_files
+    lacks = asset in OPTIONAL_INPUTS and OPTIONAL_INPUTS[asset] not in raw_files
+    return not lacks and all(_configured(project, upstream, partition) for upstream in UPSTREAM[asset])
+
+
+def _message(error: object) -> str:
+    """Message of the innermost cause of a step's failure, on one line."""
+    cause = error
+    while getattr(cause, "cause", None):
+        cause = cause.cause  # type: ignore[attr-defined]
+    message: str = getattr(cause, "message", str(cause)).strip()
+    return message.split(": ", 1)[-1] if "personarank" in message.split(": ", 1)[0] else message

