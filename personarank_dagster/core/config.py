@@ -16,6 +16,8 @@ from personarank_dagster.core.texts import PERSONA_FIELDS, TextTemplate
 
 CONFIG_DIR_VARIABLE = "PERSONARANK_CONFIG_DIR"
 OUT_ROOT_VARIABLE = "PERSONARANK_OUT_ROOT"
+# USE_AMP=0 switches mixed precision off, whatever train.yaml says.
+AMP_VARIABLE = "USE_AMP"
 
 # Each description completes the sentence "<file>: <key> must be …".
 PositiveInt = Annotated[int, Meta(ge=1, description="a whole number >= 1")]
@@ -158,7 +160,8 @@ def dataset_names(folder: Path) -> list[str]:
 def load_dataset(folder: Path, name: str, out_root: Path | None = None) -> DatasetConfig:
     """Read the three YAML files of one dataset.
 
-    `out_root`, else $PERSONARANK_OUT_ROOT, replaces the configured `out_root` by `<that>/<name>`.
+    `out_root`, else $PERSONARANK_OUT_ROOT, replaces the configured `out_root` by `<that>/<name>`; USE_AMP=0 in the
+    environment switches mixed precision off.
     Raises ConfigError with one line per problem.
     """
     known = dataset_names(folder)
@@ -167,10 +170,13 @@ def load_dataset(folder: Path, name: str, out_root: Path | None = None) -> Datas
     data = load_yaml(folder / name / "data.yaml", DataConfig)
     if shared := out_root or os.environ.get(OUT_ROOT_VARIABLE):
         data = msgspec.structs.replace(data, out_root=Path(shared).absolute() / name)
+    train = load_yaml(folder / name / "train.yaml", TrainConfig)
+    if os.environ.get(AMP_VARIABLE) == "0":
+        train = msgspec.structs.replace(train, amp=False)
     return DatasetConfig(
         name=name,
         data=data,
-        train=load_yaml(folder / name / "train.yaml", TrainConfig),
+        train=train,
         rerank=load_yaml(folder / name / "rerank.yaml", RerankConfig),
         data_path=folder / name / "data.yaml",
     )

@@ -18,8 +18,8 @@ class VersionedIOManager(dg.ConfigurableIOManager):
     """Stores each asset's output as a version in the format of its kind (table, embeddings, encoder, metrics)."""
 
     project: ProjectResource
-    # Data versions that each running step has read: (run, step, partition) -> upstream -> version.
-    _loaded: dict[tuple[str, str, str], dict[str, str]] = PrivateAttr(default_factory=dict)
+    # Data versions that each running step has read: (step, partition) -> upstream -> version.
+    _loaded: dict[tuple[str, str], dict[str, str]] = PrivateAttr(default_factory=dict)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Check the value, publish it as the current version, refresh the links for people."""
@@ -30,7 +30,7 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             output.check(f"{asset} ({partition})", obj)
         except ContractError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-        loaded = self._loaded.pop((context.run_id, context.op_def.name, partition), {})
+        loaded = self._loaded.pop((context.op_def.name, partition), {})
         version = self.project.versions(asset, partition).publish(
             lambda directory: output.write(obj, directory),
             run_id=context.run_id,
@@ -55,8 +55,7 @@ class VersionedIOManager(dg.ConfigurableIOManager):
         reader = context.partition_key if context.has_partition_key else UNPARTITIONED
         version = self.project.versions(asset, partition).current()
         name = asset if partition == reader else f"{asset}[{partition}]"
-        step = (context.run_id, context.op_def.name, reader)
-        self._loaded.setdefault(step, {})[name] = version.manifest.data_version
+        self._loaded.setdefault((context.op_def.name, reader), {})[name] = version.manifest.data_version
         lazy = context.dagster_type.typing_type is pl.LazyFrame
         return self.project.format(asset, partition).read(version.directory, lazy=lazy)
 

@@ -75,7 +75,11 @@ def provenance(
     if partition != UNPARTITIONED:
         raw_files = project.dataset(partition).data.raw_files
         inputs |= {f"{RAW}/{key}": raw_version(raw_files[key]) for key in RAW_INPUTS.get(asset, ()) if key in raw_files}
-    return Provenance(CODE_VERSIONS[asset], _settings_hash(project, asset, partition), dict(sorted(inputs.items())))
+    return Provenance(
+        code_version=CODE_VERSIONS[asset],
+        config_hash=_settings_hash(project, asset, partition),
+        inputs=dict(sorted(inputs.items())),
+    )
 
 
 def stale_reason(project: ProjectResource, asset: str, partition: str) -> str | None:

@@ -8,7 +8,7 @@ from dagster._core.errors import DagsterInvalidSubsetError
 
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.partitions import UNPARTITIONED
-from personarank_dagster.defs.provenance import UPSTREAM, stale_reason
+from personarank_dagster.defs.provenance import UPSTREAM, provenance, stale_reason
 from personarank_dagster.defs.resources import ProjectResource
 
 REPORT = "metrics_report"
@@ -42,6 +42,8 @@ def plan_run(
     `select` is a Dagster asset selection, like `trained_encoder+`. Raises ConfigError if it selects nothing.
     """
     reasons: dict[str, str] = {}
+    if partition == UNPARTITIONED and not provenance(project, REPORT, partition).inputs:
+        return Plan(partition, reasons)
     for asset in _selected(defs, partition, select):
         if not _configured(project, asset, partition):
             continue

@@ -13,9 +13,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Router
 from sentence_transformers.sentence_transformer.modules import Normalize
+from transformers.utils import logging as transformers_logging
 
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.core.profiles import FloatArray, unit_rows
+
+# The progress of this program is its own; these bars would run through it.
+transformers_logging.disable_progress_bar()
 
 Precision = Literal["fp32", "bf16"]
 

@@ -1,0 +1,71 @@
+import polars as pl
+import pytest
+
+from personarank_dagster.core.errors import InputError
+from personarank_dagster.core.histories import liked_interactions, training_pairs
+
+HISTORIES = pl.DataFrame(
+    {
+        "user_id": ["u"] * 5 + ["v"] * 2,
+        "position": [0, 1, 2, 3, 4, 0, 1],
+        "item_id": ["a", "b", "c", "d", "b", "a", "c"],
+        "rating": [5.0, 4.0, 1.0, 3.0, 5.0, 2.0, 4.0],
+    },
+    schema_overrides={"position": pl.UInt32},
+)
+LIKED = liked_interactions(HISTORIES, min_rating=3.0)
+
+
+def pairs(*targets: tuple[str, str], k: int = 10):
+    selections = pl.DataFrame(
+        [(user, item, f"{item}_P1") for user, item in targets],
+        schema=["user_id", "target_item_id", "unique_persona_id"],
+        orient="row",
+    )
+    return training_pairs(selections, HISTORIES, LIKED, k=k)
+
+
+def items(result, number: int) -> list[str]:
+    return LIKED["item_id"][result.windows.starts[number] : result.windows.ends[number]].to_list()
+
+
+def test_only_interactions_rated_high_enough_are_liked_and_age_counts_from_the_newest() -> None:
+    assert LIKED.select("user_id", "item_id", "age").rows() == [
+        ("u", "a", 3),
+        ("u", "b", 2),
+        ("u", "d", 1),
+        ("u", "b", 0),
+        ("v", "c", 0),
+    ]
+
+
+def test_a_window_holds_the_liked_interactions_before_the_target() -> None:
+    result = pairs(("u", "c"), ("u", "d"))
+    assert [items(result, i) for i in range(2)] == [["a", "b"], ["a", "b"]]
+
+
+def test_a_window_holds_the_last_k() -> None:
+    assert items(pairs(("u", "d"), k=1), 0) == ["b"]
+
+
+def test_a_target_reviewed_twice_counts_from_its_first_review() -> None:
+    assert items(pairs(("u", "b")), 0) == ["a"]
+
+
+def test_pairs_stay_in_the_order_of_the_selections() -> None:
+    result = pairs(("u", "d"), ("u", "b"), ("u", "c"))
+    assert result.frame["target_item_id"].to_list() == ["d", "b", "c"]
+
+
+def test_what_cannot_be_trained_on_is_counted() -> None:
+    result = pairs(("u", "d"), ("u", "a"), ("v", "c"), ("w", "a"))
+    assert result.frame.height == 1
+    assert result.left_out == {
+        "target not in the user's history": 1,
+        "no liked interaction before the target": 2,
+    }
+
+
+def test_no_pair_at_all_is_an_error_that_says_why() -> None:
+    with pytest.raises(InputError, match=r"no selection can be trained on, of 1: .*before the target': 1"):
+        pairs(("u", "a"))
