@@ -42,7 +42,7 @@ def check_embeddings(name: str, embeddings: VectorTable) -> None:
         wrong = np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))
         if wrong.size:
             row = begin + int(wrong[0])
-            raise ContractError(f"{name}: vectors must have length 1, got {lengths[wrong[0]]} in row {row}")
+            raise ContractError(f"{name}: vectors must have length 1, got {lengths[wrong[0]]:.4g} in row {row}")
     if len(rows) and (rows.max() >= len(vectors) or len(np.unique(rows)) != len(vectors)):
         raise ContractError(f"{name}: vector_row must cover the {len(vectors)} vectors, got up to {rows.max()}")
 

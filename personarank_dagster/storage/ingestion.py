@@ -68,9 +68,10 @@ def read_personas(path: Path, item_summaries: pl.DataFrame | None = None) -> Ing
         try:
             item_id = line.item()
             for i, persona in enumerate(line.personas):
-                full_id = _full_persona_id(item_id, persona.unique_persona_id or persona.ID)
-                if not full_id.startswith(f"{item_id}_"):
-                    raise RowError(f"personas[{i}].unique_persona_id", f"expected {item_id}_<ID>, got {full_id!r}")
+                full_id = f"{item_id}_{persona.ID}"
+                if persona.unique_persona_id not in (None, full_id):
+                    path = f"personas[{i}].unique_persona_id"
+                    raise RowError(path, f"expected {full_id!r}, got {persona.unique_persona_id!r}")
                 rows.add(
                     item_id,
                     persona.ID,

@@ -1,0 +1,128 @@
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from personarank_dagster.core.config import TrainConfig
+from personarank_dagster.core.profiles import Windows, unit_rows
+from personarank_dagster.encoding.batches import PairCollator, TrainingData
+from personarank_dagster.encoding.encoder import load_model
+from personarank_dagster.encoding.training import FullModel, HeadModel, num_steps, train_full, train_head
+
+RNG = np.random.default_rng(0)
+NUM_PAIRS, NUM_PERSONAS = 40, 10
+CONFIG = TrainConfig(st_path="tiny", batch_size=8, epochs=4, warmup_steps=0, lr=1e-2)
+
+# Pair j has the persona j % 10; its two interactions carry that persona's vector, rotated.
+TARGETS = np.arange(NUM_PAIRS) % NUM_PERSONAS
+DATA = TrainingData(
+    text_rows=np.arange(2 * NUM_PAIRS) % (2 * NUM_PERSONAS),
+    windows=Windows(np.arange(0, 2 * NUM_PAIRS, 2), np.arange(2, 2 * NUM_PAIRS + 1, 2)),
+    targets=TARGETS,
+    users=np.arange(NUM_PAIRS) // 2,
+    persona_items=np.arange(NUM_PERSONAS) // 2,
+)
+PERSONA_VECTORS = unit_rows(RNG.normal(size=(NUM_PERSONAS, 16)).astype(np.float32))
+ROTATION = np.linalg.qr(RNG.normal(size=(16, 16)))[0].astype(np.float32)
+INTERACTION_VECTORS = np.repeat(PERSONA_VECTORS @ ROTATION, 2, axis=0)
+
+
+def train(config: TrainConfig, model_path: str, steps: list[int] | None = None):
+    return train_head(
+        load_model(model_path, max_len=32, device="cpu"),
+        DATA,
+        config,
+        interaction_vectors=INTERACTION_VECTORS,
+        persona_vectors=PERSONA_VECTORS,
+        device="cpu",
+        on_step=lambda step, total, loss: steps.append(total) if steps is not None else None,
+    )
+
+
+@pytest.mark.parametrize("negatives", ["catalogue", "batch"])
+def test_the_heads_learn_a_rotation(tiny_model_path: str, negatives: str) -> None:
+    config = msgspec.structs.replace(CONFIG, epochs=20, negatives=negatives)
+    losses = train(config, tiny_model_path).losses
+    assert np.mean(losses[-5:]) < 0.3 * np.mean(losses[:5])
+
+
+def test_one_seed_gives_the_same_weights_and_another_does_not(tiny_model_path: str) -> None:
+    def weights(seed: int) -> list[np.ndarray]:
+        trained = train(msgspec.structs.replace(CONFIG, seed=seed), tiny_model_path).model
+        return [parameter.detach().numpy() for parameter in trained.parameters()][-2:]
+
+    first, again, other = weights(1), weights(1), weights(2)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_max_steps_bounds_the_epochs_and_never_extends_them(tiny_model_path: str) -> None:
+    steps: list[int] = []
+    assert len(train(msgspec.structs.replace(CONFIG, max_steps=3), tiny_model_path, steps).losses) == 3
+    assert steps == [3, 3, 3]
+    assert num_steps(NUM_PAIRS, msgspec.structs.replace(CONFIG, max_steps=1000)) == 4 * 5
+    assert num_steps(NUM_PAIRS, msgspec.structs.replace(CONFIG, grad_accum_steps=2)) == 4 * 3
+
+
+def test_a_batch_holds_each_text_once_and_gives_the_same_profiles() -> None:
+    batch = PairCollator(DATA, gamma=0.5)([0, 10, 3])
+    assert batch["texts"].tolist() == [0, 1, 6, 7]
+    assert batch["texts"][batch["text_of_row"]].tolist() == [0, 1, 0, 1, 6, 7]
+    assert batch["profile_of_row"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert batch["weights"].tolist() == [0.5, 1.0] * 3
+
+
+TEXTS = [f"{color} {thing}" for color in ("red", "blue") for thing in ("lamp", "chair", "desk", "item", "a")] * 2
+
+
+def full_model(config: TrainConfig, model_path: str) -> FullModel:
+    encoder = load_model(model_path, max_len=32, device="cpu")
+    return FullModel(DATA, config, encoder, TEXTS, TEXTS[:NUM_PERSONAS]).eval()
+
+
+def test_batch_and_catalogue_negatives_agree_when_the_batch_holds_every_persona(tiny_model_path: str) -> None:
+    batch = PairCollator(DATA, CONFIG.gamma)(range(NUM_PERSONAS))
+    losses = [
+        full_model(msgspec.structs.replace(CONFIG, negatives=negatives), tiny_model_path)(**batch)["loss"]
+        for negatives in ("batch", "catalogue")
+    ]
+    torch.testing.assert_close(*losses)
+
+
+def test_head_and_full_model_start_from_the_same_loss(tiny_model_path: str) -> None:
+    full = full_model(CONFIG, tiny_model_path)
+    with torch.no_grad():
+        interactions, personas = (full._encode(texts).numpy() for texts in (TEXTS, TEXTS[:NUM_PERSONAS]))
+    head = HeadModel(DATA, CONFIG, interactions, personas)
+    batch = PairCollator(DATA, CONFIG.gamma)([1, 2, 3])
+    torch.testing.assert_close(head(**batch)["loss"], full(**batch)["loss"])
+
+
+@pytest.mark.parametrize("negatives", ["catalogue", "batch"])
+def test_full_training_changes_the_encoder_and_lowers_the_loss(tiny_model_path: str, negatives: str) -> None:
+    config = msgspec.structs.replace(CONFIG, tune="full", epochs=10, lr=3e-3, negatives=negatives)
+    before = load_model(tiny_model_path, max_len=32, device="cpu").encode(["red lamp"])
+    training = train_full(
+        load_model(tiny_model_path, max_len=32, device="cpu"),
+        DATA,
+        config,
+        interaction_texts=TEXTS,
+        persona_texts=TEXTS[:NUM_PERSONAS],
+        device="cpu",
+        on_step=lambda step, total, loss: None,
+    )
+    assert np.mean(training.losses[-5:]) < np.mean(training.losses[:5]) - 0.1
+    after = training.model.encode(["red lamp"])
+    assert np.abs(np.linalg.norm(after) - 1) < 1e-5
+    assert not np.allclose(before / np.linalg.norm(before), after, atol=1e-3)
+
+
+def test_users_and_items_are_numbered(tiny_model_path: str) -> None:
+    from personarank_dagster.core.histories import TrainingPairs
+    from personarank_dagster.encoding.batches import training_data
+
+    frame = pl.DataFrame({"user_id": ["v", "u"], "target_item_id": ["b", "a"], "unique_persona_id": ["b_P1", "a_P1"]})
+    personas = pl.DataFrame({"item_id": ["a", "b", "b"], "unique_persona_id": ["a_P1", "b_P0", "b_P1"]})
+    data = training_data(TrainingPairs(frame, DATA.windows[:2], {}), np.array([0]), personas)
+    assert (data.targets.tolist(), data.users.tolist(), data.persona_items.tolist()) == ([2, 0], [1, 0], [0, 1, 1])

@@ -1,0 +1,89 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from personarank_dagster.core.errors import ContractError, StorageError
+from personarank_dagster.storage.versions import Provenance, Version, VersionStore, content_hash, link
+
+MADE_FROM = Provenance(code_version="1", config_hash="c", inputs={"raw/gt": "r"})
+
+
+def publish(store: VersionStore, text: str) -> Version:
+    def write(directory: Path) -> dict[str, int]:
+        (directory / "data.txt").write_text(text)
+        return {"rows": len(text)}
+
+    return store.publish(write, run_id="run", data_version=content_hash(text), provenance=MADE_FROM)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VersionStore:
+    return VersionStore(tmp_path, "personas", "amazon")
+
+
+def test_the_last_published_version_is_current(store: VersionStore) -> None:
+    publish(store, "one")
+    second = publish(store, "two")
+    assert store.current() == second
+    assert (second.directory / "data.txt").read_text() == "two"
+
+
+def test_the_manifest_says_what_the_version_is(store: VersionStore) -> None:
+    manifest = publish(store, "one").manifest
+    assert (manifest.asset, manifest.partition, manifest.run_id) == ("personas", "amazon", "run")
+    assert (manifest.provenance, manifest.details) == (MADE_FROM, {"rows": 3})
+    assert [(entry.path, entry.bytes, len(entry.sha256)) for entry in manifest.files] == [("data.txt", 3, 64)]
+
+
+def test_nothing_published_is_none_or_an_error_with_the_remedy(store: VersionStore) -> None:
+    assert store.find_current() is None
+    with pytest.raises(StorageError, match=r"personas \(amazon\): nothing published .* materialise it first"):
+        store.current()
+
+
+@pytest.mark.parametrize("failure", [ContractError("broken"), KeyboardInterrupt()])
+def test_a_failing_write_leaves_the_last_good_version_and_no_trace(
+    store: VersionStore, failure: BaseException
+) -> None:
+    good = publish(store, "good")
+
+    def write(directory: Path) -> dict[str, int]:
+        (directory / "data.txt").write_text("half")
+        raise failure
+
+    with pytest.raises(type(failure)):
+        store.publish(write, run_id="run", data_version="x" * 8, provenance=MADE_FROM)
+    assert store.current() == good
+    assert not list(store.root.glob(".staging*"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file.*: cannot be written: Not a directory"):
+        publish(VersionStore(tmp_path / "file", "personas", "amazon"), "one")
+
+
+def test_a_file_of_another_size_is_not_trusted(store: VersionStore) -> None:
+    version = publish(store, "one")
+    (version.directory / "data.txt").write_text("longer")
+    with pytest.raises(StorageError, match=r"data\.txt: expected 3 bytes, got 6"):
+        store.current()
+
+
+def test_a_newer_format_is_refused(store: VersionStore) -> None:
+    path = publish(store, "one").directory / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
+    with pytest.raises(StorageError, match="format_version must be 1, got 2"):
+        store.current()
+
+
+def test_a_link_follows_the_newest_target_and_never_replaces_a_real_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        link(tmp_path / name, tmp_path / "out" / "current")
+        assert (tmp_path / "out" / "current").read_text() == name
+    assert os.readlink(tmp_path / "out" / "current") == "../b"
+    with pytest.raises(StorageError, match="expected a link that this program made"):
+        link(tmp_path / "a", tmp_path / "b")
