@@ -31,7 +31,11 @@ def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
 def _project_options(command: Callable[..., None]) -> Callable[..., None]:
     """`--config-dir` and `--out-root`, which set the environment for everything below."""
 
-    @click.option("--config-dir", type=Path, help=f"Folder of the datasets. [default: ${CONFIG_DIR_VARIABLE}, ./configs]")
+    @click.option(
+        "--config-dir",
+        type=Path,
+        help=f"Folder of the datasets. [default: ${CONFIG_DIR_VARIABLE}, ./configs]",
+    )
     @click.option("--out-root", type=Path, help=f"Outputs go to <that>/<dataset>. [default: ${OUT_ROOT_VARIABLE}]")
     @wraps(command)
     def run(*args: Any, config_dir: Path | None, out_root: Path | None, **kwargs: Any) -> None:
@@ -50,7 +54,13 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--partition", "partitions", multiple=True, metavar="NAME|all", help="Dataset; can be repeated. [default: all]")
+@click.option(
+    "--partition",
+    "partitions",
+    multiple=True,
+    metavar="NAME|all",
+    help="Dataset; can be repeated. [default: all]",
+)
 @click.option("--select", metavar="ASSETS", help="Dagster asset selection, like 'trained_encoder+'. [default: all]")
 @click.option("--force", is_flag=True, help="Materialise what is selected even if nothing changed.")
 @_project_options
@@ -86,7 +96,7 @@ def graph(out: Path) -> None:
     from personarank_dagster.definitions import defs
     from personarank_dagster.defs.plots import draw_graph
 
-    draw_graph(defs.resolve_asset_graph(), out)
+    draw_graph(defs.resolve_all_asset_specs(), out)
     click.echo(out)
 
 
@@ -95,5 +105,7 @@ def _find_dagster_home() -> None:
     if "DAGSTER_HOME" in os.environ:
         return
     if not Path("dagster.yaml").is_file():
-        raise ConfigError("DAGSTER_HOME is not set and this folder has no dagster.yaml; run this in the project's folder")
+        raise ConfigError(
+            "DAGSTER_HOME is not set and this folder has no dagster.yaml; run this in the project's folder"
+        )
     os.environ["DAGSTER_HOME"] = str(Path.cwd())

@@ -14,8 +14,8 @@ defs = dg.Definitions(
     jobs=[full_refresh_job, metrics_report_job],
     resources={
         "project": project,
-        "gpu": GpuResource(),
-        "progress": ProgressResource(),
+        "gpu": GpuResource(device="auto", precision="auto"),
+        "progress": ProgressResource(terminal=False),
         "io_manager": VersionedIOManager(project=project),
     },
     executor=dg.in_process_executor,

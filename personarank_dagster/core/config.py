@@ -32,9 +32,7 @@ BatchSize = Annotated[int, Meta(ge=2, description="a whole number >= 2 (a batch 
 # Several devices come with distributed training; until then more than one would silently be one.
 NumGpus = Annotated[int, Meta(ge=0, le=1, description="0 or 1")]
 Flag = Annotated[bool, Meta(description="true or false")]
-ModelName = Annotated[
-    str, Meta(min_length=1, description="a hub id, a path, or bundled:all-MiniLM-L6-v2")
-]
+ModelName = Annotated[str, Meta(min_length=1, description="a hub id, a path, or bundled:all-MiniLM-L6-v2")]
 FieldLetters = Annotated[
     str,
     Meta(pattern=r"^[NDIR](,[NDIR])*$", description='letters of N, D, I, R joined by commas, like "N,D,I,R"'),
@@ -79,9 +77,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     min_rating: Rating = 3.0
     lr: Positive = 1e-3
     max_len: TextLength = 256
-    scheduler: Annotated[
-        Literal["linear", "cosine", "constant"], Meta(description="linear, cosine or constant")
-    ] = "linear"
+    scheduler: Annotated[Literal["linear", "cosine", "constant"], Meta(description="linear, cosine or constant")] = (
+        "linear"
+    )
     warmup_steps: Count = 10
     grad_accum_steps: PositiveInt = 1
     negatives: Annotated[Literal["batch", "catalogue"], Meta(description="batch or catalogue")] = "catalogue"
@@ -104,7 +102,8 @@ class RerankConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`rerank.yaml`: the texts that are encoded, the blend, and the cut-offs of the metrics."""
 
     mode: Annotated[
-        Literal["summary", "aspects", "component"], Meta(description="summary or aspects (old name: component)")
+        Literal["summary", "aspects", "component"],
+        Meta(description="summary or aspects (old name: component)"),
     ] = "aspects"
     fields: FieldLetters = "N,D,I,R"
     include_item_id: Flag = False
@@ -203,7 +202,7 @@ class _StrictLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice (YAML would silently keep the last)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         repeated = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
         if repeated is not None:
             raise yaml.MarkedYAMLError(problem=f"key {repeated} is given twice", problem_mark=node.start_mark)
@@ -254,4 +253,4 @@ def _is_number_text(value: object) -> bool:
 def _rule(rule: Any) -> str:
     options = [rule, *getattr(rule, "__args__", ())]
     metas = [meta for option in options for meta in getattr(option, "__metadata__", ())]
-    return next(meta.description for meta in metas if meta.description)
+    return next(str(meta.description) for meta in metas if meta.description)

@@ -1,4 +1,4 @@
-"""Every error a user can cause, in one tree:
+"""Every error a user can cause, in one tree.
 
     PersonarankError
     ├── ConfigError     a YAML file or setting breaks a rule

@@ -36,7 +36,8 @@ def training_pairs(
 ) -> TrainingPairs:
     """Pair each selection with the last k liked interactions strictly before its target.
 
-    Raises InputError if no pair is left. A target that was reviewed twice counts from its first review, so nothing later can leak.
+    A target that was reviewed twice counts from its first review, so nothing later can leak. Raises InputError if
+    no pair is left.
     """
     placed = _with_target_position(selections, histories).sort("target_position", maintain_order=True)
     rows = liked.with_row_index("row").select("user_id", "position", "row").sort("position")

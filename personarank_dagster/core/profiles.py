@@ -36,7 +36,8 @@ class Windows:
 
 def decay_weights(ages: npt.NDArray[np.integer], gamma: float) -> FloatArray:
     """Unnormalised weights gamma ** age; age 0 is the newest. A profile's unit length makes the scale irrelevant."""
-    return np.power(gamma, ages, dtype=np.float64).astype(np.float32)
+    weights: FloatArray = np.power(gamma, ages.astype(np.float64)).astype(np.float32)
+    return weights
 
 
 def window_weights(windows: Windows, gamma: float) -> FloatArray:
@@ -67,4 +68,4 @@ def profiles(
 def unit_rows(matrix: FloatArray) -> FloatArray:
     """Rows divided by their length; a zero row stays zero."""
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return matrix / np.where(lengths > 0, lengths, 1)
+    return (matrix / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)

@@ -34,7 +34,13 @@ def user_profiles(interactions: VectorTable, *, k: int, gamma: float) -> tuple[p
 
 
 def rerank(
-    candidates: pl.DataFrame, interactions: VectorTable, personas: VectorTable, *, k: int, gamma: float, alpha: float
+    candidates: pl.DataFrame,
+    interactions: VectorTable,
+    personas: VectorTable,
+    *,
+    k: int,
+    gamma: float,
+    alpha: float,
 ) -> pl.DataFrame:
     """Reorder every candidate list; columns of `schemas.RERANKED`, best first, users in their given order.
 
@@ -109,7 +115,7 @@ def coverage(reranked: pl.DataFrame) -> dict[str, int]:
     by_user = reranked.group_by("user_id").agg(scored=pl.col("persona_score").count(), moved=_moved().any())
     return {
         "users": by_user.height,
-        "users_with_a_new_order": by_user["moved"].sum(),
+        "users_with_a_new_order": by_user.filter("moved").height,
         "users_without_persona_scores": by_user.filter(pl.col("scored") == 0).height,
         "candidates": reranked.height,
         "candidates_without_persona_score": reranked["persona_score"].null_count(),

@@ -1,7 +1,8 @@
 """The asset graph: raw files -> tables -> encoder -> caches -> reranked lists -> metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -39,10 +40,12 @@ def _raw_file(key: str) -> dg.SourceAsset:
         key=[RAW, key],
         partitions_def=dataset_partitions,
         group_name="raw_files",
-        description=f"{RAW_DESCRIPTIONS[key]} The file that data.yaml names as `{key}`; its data version is a content hash.",
+        description=f"{RAW_DESCRIPTIONS[key]} The file `{key}` of data.yaml; its data version is a content hash.",
     )
     def raw_file(project: ProjectResource) -> dg.DataVersionsByPartition:
-        paths = {name: project.dataset(name).data.raw_files.get(key) for name in dataset_partitions.get_partition_keys()}
+        paths = {
+            name: project.dataset(name).data.raw_files.get(key) for name in dataset_partitions.get_partition_keys()
+        }
         return dg.DataVersionsByPartition({name: raw_version(path) for name, path in paths.items() if path})
 
     return raw_file
@@ -51,9 +54,11 @@ def _raw_file(key: str) -> dg.SourceAsset:
 raw_files = [_raw_file(key) for key in RAW_DESCRIPTIONS]
 
 
-def _asset(name: str, group: str, kinds: set[str], **options: Any) -> Any:
+def _asset(
+    name: str, group: str, kinds: set[str], **options: Any
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """`dg.asset` with what all partitioned assets of the graph share."""
-    return dg.asset(
+    decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
         name=name,
         partitions_def=dataset_partitions,
         group_name=group,
@@ -62,6 +67,7 @@ def _asset(name: str, group: str, kinds: set[str], **options: Any) -> Any:
         deps=[dg.AssetKey([RAW, key]) for key in RAW_INPUTS.get(name, ())],
         **options,
     )
+    return decorator
 
 
 @_asset("personas", "inputs", {"polars"})
@@ -71,7 +77,7 @@ def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.
     From the raw persona file; used by the selections, the encoder and the persona cache.
     """
     config = project.dataset(context.partition_key)
-    summaries = config.data.item_summary and ingestion.read_item_summaries(config.data.item_summary)
+    summaries = _read(ingestion.read_item_summaries, config.data.item_summary)
     return _ingested(project, context, ingestion.read_personas(config.data.persona, summaries))
 
 
@@ -85,9 +91,9 @@ def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg
     ingested = ingestion.read_histories(
         data.loo_history,
         data.schema,
-        ground_truth=data.gt and ingestion.read_ground_truth(data.gt).table,
-        item_summaries=data.item_summary and ingestion.read_item_summaries(data.item_summary),
-        aspects=data.aspects and ingestion.read_aspects(data.aspects, data.schema),
+        ground_truth=_read(_ground_truth_table, data.gt),
+        item_summaries=_read(ingestion.read_item_summaries, data.item_summary),
+        aspects=_read(lambda path: ingestion.read_aspects(path, data.schema), data.aspects),
     )
     return _ingested(project, context, ingested)
 
@@ -101,8 +107,8 @@ def selected_personas(
     From the raw selections, resolved against the personas; the encoder learns from them.
     """
     data = project.dataset(context.partition_key).data
-    ground_truth = data.gt and ingestion.read_ground_truth(data.gt).table
-    return _ingested(project, context, ingestion.read_selections(data.selected, personas, ground_truth))
+    truth = _read(_ground_truth_table, data.gt)
+    return _ingested(project, context, ingestion.read_selections(data.selected, personas, truth))
 
 
 @_asset("candidates", "inputs", {"polars"})
@@ -113,9 +119,7 @@ def candidates(context: dg.AssetExecutionContext, project: ProjectResource) -> d
 
 
 @_asset("ground_truth", "inputs", {"polars"})
-def ground_truth(
-    context: dg.AssetExecutionContext, project: ProjectResource
-) -> dg.MaterializeResult[pl.DataFrame]:
+def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
     """One row per (user, held-out item): what the metrics look for in the lists."""
     path = project.dataset(context.partition_key).raw_path("gt")
     return _ingested(project, context, ingestion.read_ground_truth(path))
@@ -152,7 +156,12 @@ def trained_encoder(
             on_step=lambda step, steps, loss: advance(1),
         )
     losses = trained.training.losses
-    numbers = {"pairs": pairs.frame.height, "steps": len(losses), "first_loss": losses[0], "last_loss": losses[-1]}
+    numbers = {
+        "pairs": pairs.frame.height,
+        "steps": len(losses),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+    }
     seconds = {"training_seconds": trained.training.seconds}
     return _result(project, context, trained, numbers | seconds | gpu.description() | _left_out(pairs.left_out))
 
@@ -235,7 +244,7 @@ def rerank_metrics(
     From the reranked lists and the ground truth; `out_root/rerank/metrics.json` always links to the current ones.
     """
     config = project.dataset(context.partition_key)
-    reviews = config.data.reviews and ingestion.read_reviews(config.data.reviews)
+    reviews = _read(ingestion.read_reviews, config.data.reviews)
     ranks = metrics.hit_ranks(reranked_candidates, ground_truth)
     scenarios = metrics.scenario_users(histories if reviews is None else reviews, ground_truth)
     measured = RerankMetrics(
@@ -263,7 +272,7 @@ def metrics_report(
     return _result(project, context, report, {"datasets": len(tables), "datasets_without_metrics": len(missing)})
 
 
-all_assets = [
+all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
     *raw_files,
     personas,
     histories,
@@ -277,6 +286,15 @@ all_assets = [
     rerank_metrics,
     metrics_report,
 ]
+
+
+def _read(reader: Callable[[Path], pl.DataFrame], path: Path | None) -> pl.DataFrame | None:
+    """Read a file that need not be configured."""
+    return None if path is None else reader(path)
+
+
+def _ground_truth_table(path: Path) -> pl.DataFrame:
+    return ingestion.read_ground_truth(path).table
 
 
 def _result(

@@ -30,7 +30,12 @@ class Embedded:
     @property
     def counts(self) -> dict[str, int]:
         """Numbers for the metadata."""
-        return {"texts": len(self.rows), "distinct_texts": len(self.vectors), "reused": self.reused, "encoded": self.encoded}
+        return {
+            "texts": len(self.rows),
+            "distinct_texts": len(self.vectors),
+            "reused": self.reused,
+            "encoded": self.encoded,
+        }
 
 
 @dataclass(frozen=True)

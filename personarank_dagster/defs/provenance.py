@@ -74,7 +74,9 @@ def provenance(
             inputs[name] = version.manifest.data_version
     if partition != UNPARTITIONED:
         raw_files = project.dataset(partition).data.raw_files
-        inputs |= {f"{RAW}/{key}": raw_version(raw_files[key]) for key in RAW_INPUTS.get(asset, ()) if key in raw_files}
+        inputs |= {
+            f"{RAW}/{key}": raw_version(raw_files[key]) for key in RAW_INPUTS.get(asset, ()) if key in raw_files
+        }
     return Provenance(
         code_version=CODE_VERSIONS[asset],
         config_hash=_settings_hash(project, asset, partition),

@@ -10,7 +10,13 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
-from personarank_dagster.core.config import OUT_ROOT_VARIABLE, DatasetConfig, config_dir, dataset_names, load_dataset
+from personarank_dagster.core.config import (
+    OUT_ROOT_VARIABLE,
+    DatasetConfig,
+    config_dir,
+    dataset_names,
+    load_dataset,
+)
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.storage.formats import OutputFormat, output_format
@@ -22,7 +28,7 @@ LOG_SECONDS = 10
 Precision = Literal["fp32", "bf16"]
 
 
-class ProjectResource(dg.ConfigurableResource):
+class ProjectResource(dg.ConfigurableResource[Any]):
     """The configured datasets and where their outputs are kept. Set by the environment, not by run config."""
 
     def dataset(self, name: str) -> DatasetConfig:
@@ -47,17 +53,20 @@ class ProjectResource(dg.ConfigurableResource):
         """Folder of outputs that belong to no dataset: the one that holds the datasets' out_roots."""
         if shared := os.environ.get(OUT_ROOT_VARIABLE):
             return Path(shared).absolute()
-        return Path(os.path.commonpath([self.dataset(name).data.out_root.parent for name in dataset_names(config_dir())]))
+        return Path(
+            os.path.commonpath([self.dataset(name).data.out_root.parent for name in dataset_names(config_dir())])
+        )
 
 
-class GpuResource(dg.ConfigurableResource):
+class GpuResource(dg.ConfigurableResource[Any]):
     """The device that computes. `auto` takes a GPU where there is one, and bf16 where the device has it."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="cpu, cuda, mps, or auto: the best that is there."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Precision of encoding: fp32, bf16, or auto: bf16 where the hardware computes in it."
+        "auto",
+        description="Precision of encoding: fp32, bf16, or auto: bf16 where the hardware computes in it.",
     )
 
     def torch_device(self) -> str:
@@ -80,9 +89,7 @@ class GpuResource(dg.ConfigurableResource):
         device = self.torch_device()
         if device == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-        has_bf16 = device == "cpu" and (
-            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        )
+        has_bf16 = device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
         return "bf16" if has_bf16 else "fp32"
 
     def description(self) -> dict[str, str]:
@@ -93,7 +100,7 @@ class GpuResource(dg.ConfigurableResource):
 Advance = Callable[[int], None]
 
 
-class ProgressResource(dg.ConfigurableResource):
+class ProgressResource(dg.ConfigurableResource[Any]):
     """Shows how far a long step is: throttled lines in the Dagster log and, from the command line, a bar."""
 
     terminal: bool = Field(False, description="Also draw progress bars in the terminal.")

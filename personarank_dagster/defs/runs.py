@@ -35,7 +35,12 @@ class Outcome:
 
 
 def plan_run(
-    defs: dg.Definitions, project: ProjectResource, partition: str, *, select: str | None = None, force: bool = False
+    defs: dg.Definitions,
+    project: ProjectResource,
+    partition: str,
+    *,
+    select: str | None = None,
+    force: bool = False,
 ) -> Plan:
     """Decide what to materialise: whatever is stale, and what comes after it; with `force` everything selected.
 
@@ -56,7 +61,9 @@ def plan_run(
     return Plan(partition, reasons)
 
 
-def execute(defs: dg.Definitions, plan: Plan, instance: dg.DagsterInstance, *, progress_bars: bool = False) -> Outcome:
+def execute(
+    defs: dg.Definitions, plan: Plan, instance: dg.DagsterInstance, *, progress_bars: bool = False
+) -> Outcome:
     """Materialise what the plan says as one run."""
     if not plan.reasons:
         return Outcome(plan)

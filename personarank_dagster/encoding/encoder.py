@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense, Router
+from sentence_transformers.base.modules import Dense, Module, Router
 from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils import logging as transformers_logging
 
@@ -19,7 +19,7 @@ from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.core.profiles import FloatArray, unit_rows
 
 # The progress of this program is its own; these bars would run through it.
-transformers_logging.disable_progress_bar()
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -53,7 +53,8 @@ def load_model(st_path: str, *, max_len: int, device: str) -> SentenceTransforme
             f"st_path {st_path}: cannot be loaded: {_first_line(error)}; give a folder with a sentence-transformers "
             f"model in safetensors format, a hub id that can be downloaded, or {BUNDLED_NAME}"
         ) from error
-    limit = getattr(model[0].auto_model.config, "max_position_embeddings", None)
+    limit = getattr(getattr(model[0], "auto_model", None), "config", None)
+    limit = getattr(limit, "max_position_embeddings", None)
     if limit is not None and max_len > limit:
         raise EncoderError(f"max_len must be at most {limit} for {st_path}, got {max_len}")
     model.max_seq_length = max_len
@@ -96,16 +97,16 @@ def base_of(model: SentenceTransformer) -> SentenceTransformer:
     """The model without its heads: its modules before the router that `with_heads` added."""
     modules = list(model.children())
     routers = [i for i, module in enumerate(modules) if isinstance(module, Router)]
-    return SentenceTransformer(modules=modules[: routers[0]], device=model.device) if routers else model
+    return SentenceTransformer(modules=modules[: routers[0]], device=str(model.device)) if routers else model
 
 
 def with_heads(
     model: SentenceTransformer, query: npt.NDArray[np.float32], document: npt.NDArray[np.float32]
 ) -> SentenceTransformer:
     """The model followed by one linear map per side: `encode_query` and `encode_document` differ only in it."""
-    routes = {"query": [_linear(query)], "document": [_linear(document)]}
+    routes: dict[str, list[Module]] = {"query": [_linear(query)], "document": [_linear(document)]}
     modules = [*model.children(), Router(routes, default_route="document"), Normalize()]
-    return SentenceTransformer(modules=modules, device=model.device)
+    return SentenceTransformer(modules=modules, device=str(model.device))
 
 
 def with_normalize(model: SentenceTransformer) -> SentenceTransformer:
@@ -123,7 +124,7 @@ def model_fingerprint(model: SentenceTransformer, *, precision: Precision) -> st
         digest.update(f"{type(module).__name__} {json.dumps(_config_of(module), sort_keys=True)}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.detach().float().cpu().contiguous().numpy()).cast("B"))
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

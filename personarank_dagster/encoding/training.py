@@ -110,7 +110,11 @@ class HeadModel(ProfilePersonaModel):
     """`tune: head`: one linear map per side, identity at the start, on vectors of the frozen encoder."""
 
     def __init__(
-        self, data: TrainingData, config: TrainConfig, interaction_vectors: FloatArray, persona_vectors: FloatArray
+        self,
+        data: TrainingData,
+        config: TrainConfig,
+        interaction_vectors: FloatArray,
+        persona_vectors: FloatArray,
     ) -> None:
         super().__init__(data, config)
         dimension = persona_vectors.shape[1]
@@ -175,7 +179,9 @@ class FullModel(ProfilePersonaModel):
         parts = []
         for begin in range(0, len(texts), BATCH_TEXTS):
             features = self.encoder.preprocess([texts[i] for i in by_length[begin : begin + BATCH_TEXTS]])
-            on_device = {key: value.to(self.persona_items.device) for key, value in features.items() if torch.is_tensor(value)}
+            on_device = {
+                key: value.to(self.persona_items.device) for key, value in features.items() if torch.is_tensor(value)
+            }
             parts.append(self.encoder(features | on_device)["sentence_embedding"])
         return normalize(torch.cat(parts)[np.argsort(by_length)].float(), dim=1)
 
@@ -275,9 +281,7 @@ class _Curve(TrainerCallback):
         if isinstance(model, FullModel) and model.settings.negatives == "catalogue":
             model.refresh()
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if (loss := kwargs["logs"].get("loss")) is not None:
             self.losses.append(float(loss))
             self.on_step(state.global_step, state.max_steps, self.losses[-1])

@@ -52,5 +52,5 @@ def embeddings_version(embeddings: VectorTable, index_version: str) -> str:
     digest = hashlib.blake2b(index_version.encode(), digest_size=16)
     vectors: npt.NDArray[np.float16] = np.ascontiguousarray(embeddings.vectors, dtype=np.float16)
     digest.update(repr(vectors.shape).encode())
-    digest.update(memoryview(vectors).cast("B"))
+    digest.update(vectors.view(np.uint8).data)
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from personarank_dagster.core.errors import EncoderError
 ENCODER_JSON = "encoder.json"
 TRAINING_JSON = "training.json"
 
+
 @dataclass(frozen=True)
 class EncoderDirectory:
     """A published encoder: where it is and what it is."""

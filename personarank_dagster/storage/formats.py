@@ -147,7 +147,11 @@ class EmbeddingsFormat(OutputFormat[VectorTable]):
 
     def write(self, value: VectorTable, directory: Path) -> Details:
         write_embeddings(directory, value)
-        return {"rows": value.index.height, "vectors": len(value.vectors), "dimension": value.vectors.shape[1]}
+        return {
+            "rows": value.index.height,
+            "vectors": len(value.vectors),
+            "dimension": value.vectors.shape[1],
+        }
 
     def read(self, directory: Path, *, lazy: bool = False) -> VectorTable:
         return read_embeddings(directory)
@@ -180,7 +184,8 @@ class EncoderFormat(OutputFormat[SavableEncoder]):
         written = open_encoder(directory)
         written.head("query")
         written.head("document")
-        return msgspec.to_builtins(written.info)
+        details: Details = msgspec.to_builtins(written.info)
+        return details
 
     def read(self, directory: Path, *, lazy: bool = False) -> EncoderDirectory:
         return open_encoder(directory)

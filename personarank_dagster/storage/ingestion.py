@@ -70,8 +70,8 @@ def read_personas(path: Path, item_summaries: pl.DataFrame | None = None) -> Ing
             for i, persona in enumerate(line.personas):
                 full_id = f"{item_id}_{persona.ID}"
                 if persona.unique_persona_id not in (None, full_id):
-                    path = f"personas[{i}].unique_persona_id"
-                    raise RowError(path, f"expected {full_id!r}, got {persona.unique_persona_id!r}")
+                    rule = f"expected {full_id!r}, got {persona.unique_persona_id!r}"
+                    raise RowError(f"personas[{i}].unique_persona_id", rule)
                 rows.add(
                     item_id,
                     persona.ID,
@@ -234,9 +234,7 @@ def _without_ground_truth(
     return table.join(keys, on=["user_id", item], how="anti", maintain_order="left")
 
 
-def _fill_summaries(
-    table: pl.DataFrame, summaries: pl.DataFrame | None
-) -> tuple[pl.DataFrame, dict[str, int]]:
+def _fill_summaries(table: pl.DataFrame, summaries: pl.DataFrame | None) -> tuple[pl.DataFrame, dict[str, int]]:
     if summaries is None or not table["item_summary"].null_count():
         return table, {}
     given = table.join(summaries, on="item_id", how="left", maintain_order="left", suffix="_given")
@@ -253,7 +251,9 @@ def _fill_aspects(
         return table, {}
     missing = pl.all_horizontal(pl.col(key).is_null() for key in keys)
     given = table.join(aspects, on=["user_id", "item_id"], how="left", maintain_order="left", suffix="_given")
-    filled = given.with_columns(pl.when(missing).then(pl.col(f"{key}_given")).otherwise(pl.col(key)).alias(key) for key in keys)
+    filled = given.with_columns(
+        pl.when(missing).then(pl.col(f"{key}_given")).otherwise(pl.col(key)).alias(key) for key in keys
+    )
     filled = filled.select(table.columns)
     num_filled = table.filter(missing).height - filled.filter(missing).height
     return filled, _without_zeros({"aspects": num_filled})

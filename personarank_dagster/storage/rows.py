@@ -32,7 +32,7 @@ class ItemRow(Struct):
 
     def item(self, path: str = "") -> str:
         """The item id. Raises RowError if none is given or two differ."""
-        given = {name: value for name in _ITEM_KEYS if (value := getattr(self, name)) is not None}
+        given: dict[str, str] = {name: value for name in _ITEM_KEYS if (value := getattr(self, name)) is not None}
         if not given:
             raise RowError(path + "item_id", f"is missing; expected one of {', '.join(_ITEM_KEYS)}")
         if len(set(given.values())) > 1:

@@ -18,8 +18,7 @@ LINE_USERS = 10_000
 
 
 def check_table(name: str, table: pl.DataFrame, schema: Schema, key: Sequence[str]) -> None:
-    """Raise ContractError unless the columns are those of `schema` and `key` (if any) is never null and never
-    repeated."""
+    """Raise ContractError unless the columns are those of `schema` and the `key`, if any, is unique and not null."""
     if dict(table.schema) != schema:
         raise ContractError(f"{name}: expected columns {_columns(schema)}, got {_columns(dict(table.schema))}")
     if not key:
@@ -29,7 +28,9 @@ def check_table(name: str, table: pl.DataFrame, schema: Schema, key: Sequence[st
     repeated = table.height - table.select(key).n_unique()
     if repeated:
         example = table.filter(pl.struct(key).is_duplicated()).select(key).row(0, named=True)
-        raise ContractError(f"{name}: {', '.join(key)} must be unique, got {repeated} repeated rows such as {example}")
+        raise ContractError(
+            f"{name}: {', '.join(key)} must be unique, got {repeated} repeated rows such as {example}"
+        )
 
 
 def table_version(table: pl.DataFrame) -> str:

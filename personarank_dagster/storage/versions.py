@@ -198,9 +198,7 @@ def _check_size(path: Path, expected: int) -> None:
 
 def _entries(directory: Path) -> list[FileEntry]:
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
-    return [
-        FileEntry(str(path.relative_to(directory)), path.stat().st_size, file_sha256(path)) for path in paths
-    ]
+    return [FileEntry(str(path.relative_to(directory)), path.stat().st_size, file_sha256(path)) for path in paths]
 
 
 @contextmanager

@@ -58,19 +58,49 @@ def test_config_dir_variable_chooses_the_folder(folder: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("train.yaml", "gamma: 0.65", "gamma: 1.3", r"train\.yaml: gamma must be a number in \(0, 1\], got 1\.3"),
+        (
+            "train.yaml",
+            "gamma: 0.65",
+            "gamma: 1.3",
+            r"train\.yaml: gamma must be a number in \(0, 1\], got 1\.3",
+        ),
         ("train.yaml", "gamma: 0.65", "gama: 0.65", r"train\.yaml: unknown key gama; did you mean gamma\?"),
-        ("train.yaml", "lr: 1.0e-3", "lr: 1e-3", r"train\.yaml: lr must be a number > 0, got '1e-3' \(YAML reads"),
+        (
+            "train.yaml",
+            "lr: 1.0e-3",
+            "lr: 1e-3",
+            r"train\.yaml: lr must be a number > 0, got '1e-3' \(YAML reads",
+        ),
         ("train.yaml", "lr: 1.0e-3", "lr: .nan", r"train\.yaml: lr must be a number > 0, got nan"),
         ("train.yaml", "seed: 13", "seed: -1", r"train\.yaml: seed must be a whole number >= 0, got -1"),
         ("train.yaml", "amp: true", "amp: 1", r"train\.yaml: amp must be true or false, got 1"),
         ("train.yaml", "tune: head", "tune: ful", r"train\.yaml: tune must be full or head, got 'ful'"),
-        ("train.yaml", "seed: 13", "seed: 13\nseed: 14", r"train\.yaml: is not valid YAML: key seed is given twice"),
-        ("rerank.yaml", '"N,D,I,R"', '"N,X"', r"rerank\.yaml: fields must be letters of N, D, I, R .* got 'N,X'"),
+        (
+            "train.yaml",
+            "seed: 13",
+            "seed: 13\nseed: 14",
+            r"train\.yaml: is not valid YAML: key seed is given twice",
+        ),
+        (
+            "rerank.yaml",
+            '"N,D,I,R"',
+            '"N,X"',
+            r"rerank\.yaml: fields must be letters of N, D, I, R .* got 'N,X'",
+        ),
         ("rerank.yaml", "[5, 10, 20]", "[]", r"rerank\.yaml: ks must be a list of whole numbers >= 1"),
         ("rerank.yaml", "alpha: 0.5", "alpha: 2", r"rerank\.yaml: alpha must be a number in \[0, 1\], got 2"),
-        ("data.yaml", "schema: amazon", "schema: ebay", r"data\.yaml: schema must be amazon or yelp, got 'ebay'"),
-        ("data.yaml", "loo_history:", "history:", r"data\.yaml: loo_history is missing; it must be the path of"),
+        (
+            "data.yaml",
+            "schema: amazon",
+            "schema: ebay",
+            r"data\.yaml: schema must be amazon or yelp, got 'ebay'",
+        ),
+        (
+            "data.yaml",
+            "loo_history:",
+            "history:",
+            r"data\.yaml: loo_history is missing; it must be the path of",
+        ),
         ("data.yaml", "schema: amazon", "[", r"data\.yaml: is not valid YAML"),
     ],
 )
@@ -94,5 +124,5 @@ def test_an_unknown_dataset_is_answered_with_the_known_ones(folder: Path) -> Non
 
 
 def test_an_empty_folder_is_answered_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected at least one dataset folder .* PERSONARANK_CONFIG_DIR"):
+    with pytest.raises(ConfigError, match=r"expected at least one dataset folder .* PERSONARANK_CONFIG_DIR"):
         dataset_names(tmp_path)

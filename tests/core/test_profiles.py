@@ -23,9 +23,7 @@ def test_windows_flatten_to_rows_and_owners() -> None:
 
 
 @pytest.mark.parametrize("block_rows", [1, 7, 16_384])
-def test_profiles_equal_the_naive_mean_whatever_the_block(
-    block_rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_profiles_equal_the_naive_mean_whatever_the_block(block_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK_ROWS", block_rows)
     vectors = RNG.normal(size=(40, 8)).astype(np.float16)
     rows = RNG.integers(0, 40, size=60)

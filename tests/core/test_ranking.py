@@ -56,7 +56,9 @@ def naive(lists, interactions: VectorTable, personas: VectorTable, alpha: float)
 
         by_retriever, by_persona = scaled(dict(found)), scaled(scores)
         final = {
-            item: alpha * by_persona[item] + (1 - alpha) * by_retriever[item] if item in by_persona else by_retriever[item]
+            item: alpha * by_persona[item] + (1 - alpha) * by_retriever[item]
+            if item in by_persona
+            else by_retriever[item]
             for item, _ in found
         }
         result[user] = [item for _, item in sorted(enumerate(final), key=lambda pair: (-final[pair[1]], pair[0]))]
@@ -107,7 +109,11 @@ def one_user(alpha: float) -> pl.DataFrame:
 
 def test_the_blend_is_the_weighted_sum_of_the_minmax_scores() -> None:
     rows = one_user(0.6).select("item_id", "score", "persona_score", "unique_persona_id").rows()
-    assert rows == [("b", pytest.approx(0.8), 1.0, "b_P2"), ("a", pytest.approx(0.4), 0.0, "a_P1"), ("c", 0.0, None, None)]
+    assert rows == [
+        ("b", pytest.approx(0.8), 1.0, "b_P2"),
+        ("a", pytest.approx(0.4), 0.0, "a_P1"),
+        ("c", 0.0, None, None),
+    ]
 
 
 def test_alpha_0_is_the_candidate_order_and_alpha_1_the_persona_order() -> None:
@@ -119,7 +125,12 @@ def test_a_user_without_a_profile_keeps_the_candidate_order_and_is_counted() -> 
     rng = np.random.default_rng(0)
     candidates = make_candidates({"new": [("a", 2.0), ("b", 1.0)]})
     reranked = rerank(
-        candidates, make_interactions(rng, {"u": 2}), make_personas(rng, {"a": 1, "b": 1}), k=K, gamma=GAMMA, alpha=0.9
+        candidates,
+        make_interactions(rng, {"u": 2}),
+        make_personas(rng, {"a": 1, "b": 1}),
+        k=K,
+        gamma=GAMMA,
+        alpha=0.9,
     )
     assert reranked["item_id"].to_list() == ["a", "b"]
     assert coverage(reranked)["users_without_persona_scores"] == 1

@@ -4,7 +4,9 @@ from personarank_dagster.core import schemas
 from personarank_dagster.core.texts import TextTemplate
 
 PERSONA = pl.DataFrame(
-    [["i1", "P1", "i1_P1", "Night Owl", " reads \n late ", "", "A lamp"]], schema=schemas.PERSONAS, orient="row"
+    [["i1", "P1", "i1_P1", "Night Owl", " reads \n late ", "", "A lamp"]],
+    schema=schemas.PERSONAS,
+    orient="row",
 )
 
 

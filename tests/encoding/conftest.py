@@ -7,7 +7,23 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
-WORDS = "the a red blue lamp chair desk query passage persona userprofile interaction item summary name".split()
+WORDS = ["the", "a", "red", "blue", "lamp", "chair", "desk", "query", "passage", "persona", "item"]
+    "the",
+    "a",
+    "red",
+    "blue",
+    "lamp",
+    "chair",
+    "desk",
+    "query",
+    "passage",
+    "persona",
+    "userprofile",
+    "interaction",
+    "item",
+    "summary",
+    "name",
+]
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,12 @@ def test_the_loss_equals_the_naive_one_with_masks_temperature_and_smoothing() ->
     excluded = without_positives(siblings(torch.tensor([0, 0, 0, 1, 1, 2, 2]), POSITIVES), POSITIVES)
     for temperature, smoothing in ((0.1, 0.0), (0.7, 0.1)):
         loss = info_nce(
-            PROFILES, PERSONAS, POSITIVES, excluded=excluded, temperature=temperature, label_smoothing=smoothing
+            PROFILES,
+            PERSONAS,
+            POSITIVES,
+            excluded=excluded,
+            temperature=temperature,
+            label_smoothing=smoothing,
         )
         assert math.isclose(loss.item(), naive_loss(excluded, temperature, smoothing), rel_tol=1e-5)
 

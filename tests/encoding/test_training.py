@@ -125,4 +125,8 @@ def test_users_and_items_are_numbered(tiny_model_path: str) -> None:
     frame = pl.DataFrame({"user_id": ["v", "u"], "target_item_id": ["b", "a"], "unique_persona_id": ["b_P1", "a_P1"]})
     personas = pl.DataFrame({"item_id": ["a", "b", "b"], "unique_persona_id": ["a_P1", "b_P0", "b_P1"]})
     data = training_data(TrainingPairs(frame, DATA.windows[:2], {}), np.array([0]), personas)
-    assert (data.targets.tolist(), data.users.tolist(), data.persona_items.tolist()) == ([2, 0], [1, 0], [0, 1, 1])
+    assert (data.targets.tolist(), data.users.tolist(), data.persona_items.tolist()) == (
+        [2, 0],
+        [1, 0],
+        [0, 1, 1],
+    )

@@ -31,7 +31,7 @@ def test_what_is_read_equals_what_was_written_within_fp16(tmp_path: Path) -> Non
     ("vectors", "rows", "message"),
     [
         (UNIT * 2, [0, 1, 2], r"vectors must have length 1, got 2 in row 0"),
-        (np.where(UNIT == UNIT[1, 0], np.nan, UNIT), [0, 1, 2], "must have length 1, got nan in row 1"),
+        (np.where(UNIT[1, 0] == UNIT, np.nan, UNIT), [0, 1, 2], "must have length 1, got nan in row 1"),
         (UNIT, [0, 1, 3], "vector_row must cover the 3 vectors, got up to 3"),
         (UNIT, [0, 1, 1], "vector_row must cover the 3 vectors"),
     ],

@@ -9,7 +9,13 @@ import pytest
 from personarank_dagster.core.errors import InputError
 from personarank_dagster.storage import ingestion
 
-REVIEW = {"item_id": "i1", "rating": 5.0, "timestamp": 1_600_000_000_000, "summary": "A lamp", "extracted": {}}
+REVIEW = {
+    "item_id": "i1",
+    "rating": 5.0,
+    "timestamp": 1_600_000_000_000,
+    "summary": "A lamp",
+    "extracted": {},
+}
 
 
 def lines(path: Path, *rows: Any) -> Path:
@@ -25,7 +31,9 @@ def history(tmp_path: Path, *reviews: dict[str, Any], user: str = "u") -> Path:
     return lines(tmp_path / "h.jsonl", {"user_id": user, "reviews": [{**REVIEW, **review} for review in reviews]})
 
 
-@pytest.mark.parametrize("timestamp", [1_600_000_000, 1_600_000_000_000, "2020-09-13 12:26:40", "2020-09-13T14:26:40+02:00"])
+@pytest.mark.parametrize(
+    "timestamp", [1_600_000_000, 1_600_000_000_000, "2020-09-13 12:26:40", "2020-09-13T14:26:40+02:00"]
+)
 def test_every_form_of_a_timestamp_is_one_utc_column(tmp_path: Path, timestamp: Any) -> None:
     table = ingestion.read_histories(history(tmp_path, {"timestamp": timestamp}), "amazon").table
     assert table["timestamp"].dt.strftime("%FT%T%z").to_list() == ["2020-09-13T12:26:40+0000"]
@@ -124,15 +132,24 @@ def test_selections_that_cannot_be_used_are_left_out_by_reason(tmp_path: Path) -
             {"user_id": "u", "reviews": [REVIEW, REVIEW | {"rating": "five"}]},
             r"h\.jsonl line 2, field reviews\[1\]\.rating: expected `float`, got `str`, got 'five'",
         ),
-        ({"user_id": "u", "reviews": [REVIEW | {"rating": 7}]}, r"reviews\[0\]\.rating: expected `float` <= 5.0, got 7"),
+        (
+            {"user_id": "u", "reviews": [REVIEW | {"rating": 7}]},
+            r"reviews\[0\]\.rating: expected `float` <= 5.0, got 7",
+        ),
         (
             {"user_id": "u", "reviews": [REVIEW | {"timestamp": "soon"}]},
             r"line 2, field reviews\[0\]\.timestamp: expected epoch .* got 'soon'",
         ),
         ({"user_id": "u", "reviews": [REVIEW | {"asin": "i9"}]}, r"reviews\[0\]\.item_id: item ids differ"),
-        ({"user_id": "u", "reviews": [REVIEW | {"user_id": "v"}]}, r"reviews\[0\]\.user_id: expected the user of"),
+        (
+            {"user_id": "u", "reviews": [REVIEW | {"user_id": "v"}]},
+            r"reviews\[0\]\.user_id: expected the user of",
+        ),
         ({"user_id": "u", "reviews": [REVIEW | {"item_id": None}]}, r"reviews\[0\]\.item_id: is missing"),
-        ({"user_id": "u", "reviews": [REVIEW | {"extracted": "{"}]}, r"reviews\[0\]\.extracted: expected an object"),
+        (
+            {"user_id": "u", "reviews": [REVIEW | {"extracted": "{"}]},
+            r"reviews\[0\]\.extracted: expected an object",
+        ),
     ],
 )
 def test_a_broken_line_stops_with_file_line_and_field(tmp_path: Path, line: Any, message: str) -> None:
@@ -147,7 +164,9 @@ def test_a_persona_id_that_is_not_item_and_id_stops(tmp_path: Path) -> None:
     table = ingestion.read_personas(lines(tmp_path / "p.jsonl", good)).table
     assert table["unique_persona_id"].to_list() == ["i1_P1", "i1_P2"]
     bad = {"item_id": "i1", "personas": [persona | {"unique_persona_id": "i9_P1"}]}
-    with pytest.raises(InputError, match=r"line 1, field personas\[0\]\.unique_persona_id: expected 'i1_P1', got 'i9_P1'"):
+    with pytest.raises(
+        InputError, match=r"line 1, field personas\[0\]\.unique_persona_id: expected 'i1_P1', got 'i9_P1'"
+    ):
         ingestion.read_personas(lines(tmp_path / "p.jsonl", bad))
 
 

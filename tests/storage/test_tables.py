@@ -20,7 +20,9 @@ def test_another_schema_a_null_key_and_a_repeated_key_break_the_contract() -> No
         check_table("truth", TABLE.with_columns(x=1), schemas.GROUND_TRUTH, [])
     with pytest.raises(ContractError, match="truth: item_id must not be null, got 1 nulls"):
         check_table("truth", TABLE, schemas.GROUND_TRUTH, ["item_id"])
-    with pytest.raises(ContractError, match=r"user_id must be unique, got 1 repeated rows such as \{'user_id': 'u'\}"):
+    with pytest.raises(
+        ContractError, match=r"user_id must be unique, got 1 repeated rows such as \{'user_id': 'u'\}"
+    ):
         check_table("truth", pl.concat([TABLE, TABLE.head(1)]), schemas.GROUND_TRUTH, ["user_id"])
 
 
