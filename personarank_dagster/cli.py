@@ -94,9 +94,11 @@ def sample_data(out: Path, seed: int, users: int) -> None:
 def graph(out: Path) -> None:
     """Draw the asset graph from the definitions."""
     from personarank_dagster.definitions import defs
+    from personarank_dagster.defs.assets import all_assets
     from personarank_dagster.defs.plots import draw_graph
 
-    draw_graph(defs.resolve_all_asset_specs(), out)
+    order = [asset.key for asset in all_assets]
+    draw_graph(sorted(defs.resolve_all_asset_specs(), key=lambda spec: order.index(spec.key)), out)
     click.echo(out)
 
 

@@ -24,11 +24,11 @@ from personarank_dagster.storage.ingestion import Ingested
 GPU_POOL = "gpu"
 
 RAW_DESCRIPTIONS = {
-    "selected": "Selections: which persona of an item a judge chose for a user.",
     "persona": "Personas of every item.",
-    "loo_history": "Histories of every user without the held-out interaction.",
     "item_summary": "Summaries of every item, for histories and personas that lack them.",
+    "loo_history": "Histories of every user without the held-out interaction.",
     "aspects": "Aspects of every review, for histories that lack them.",
+    "selected": "Selections: which persona of an item a judge chose for a user.",
     "candidates": "The retriever's list of every user.",
     "gt": "The held-out item(s) of every user.",
     "reviews": "Who reviewed what: the activity and popularity behind the scenarios.",

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import FancyBboxPatch
 
-COLUMN_WIDTH, ROW_HEIGHT = 3.1, 0.8
-BOX_WIDTH, BOX_HEIGHT = 2.5, 0.5
+COLUMN_WIDTH, ROW_HEIGHT = 2.2, 0.6
+BOX_WIDTH, BOX_HEIGHT = 1.7, 0.4
 COLORS = {
     "raw_files": "#e8e8e8",
     "inputs": "#cfe3f5",
@@ -23,7 +23,7 @@ COLORS = {
 
 
 def draw_graph(specs: Sequence[dg.AssetSpec], path: Path) -> None:
-    """Draw assets in columns from left to right, each right of all that it is made from."""
+    """Draw assets in columns from left to right, each right of all that it is made from; the given order counts."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
@@ -31,11 +31,11 @@ def draw_graph(specs: Sequence[dg.AssetSpec], path: Path) -> None:
     rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "personarank"})
     columns = _columns({spec.key: [dep.asset_key for dep in spec.deps] for spec in specs})
     height = max(map(len, columns))
-    figure = Figure(figsize=(COLUMN_WIDTH * len(columns), ROW_HEIGHT * (height + 0.5)))
+    figure = Figure(figsize=(COLUMN_WIDTH * len(columns), ROW_HEIGHT * height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
     axes.set_xlim(-0.2, COLUMN_WIDTH * (len(columns) - 1) + BOX_WIDTH + 0.2)
-    axes.set_ylim(-ROW_HEIGHT * height / 2 - 0.2, ROW_HEIGHT * height / 2 + 0.2)
+    axes.set_ylim(-ROW_HEIGHT * (height - 0.5), ROW_HEIGHT / 2)
     _draw(axes, specs, _places(columns))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -47,10 +47,10 @@ def _draw(axes: "Axes", specs: Sequence[dg.AssetSpec], places: Mapping[dg.AssetK
         x, y = places[spec.key]
         for dep in spec.deps:
             from_x, from_y = places[dep.asset_key]
-            axes.annotate("", xy=(x, y), xytext=(from_x + BOX_WIDTH, from_y), arrowprops=arrow)
+            axes.annotate("", xy=(x, y), xytext=(from_x + BOX_WIDTH, from_y), arrowprops=arrow, zorder=0)
         color = COLORS[str(spec.group_name)]
         axes.add_patch(_box(x, y, color))
-        axes.text(x + BOX_WIDTH / 2, y, " / ".join(spec.key.path), ha="center", va="center", size=10)
+        axes.text(x + BOX_WIDTH / 2, y, " / ".join(spec.key.path), ha="center", va="center", size=9)
 
 
 def _box(x: float, y: float, color: str) -> "FancyBboxPatch":
@@ -73,9 +73,7 @@ def _columns(parents: Mapping[dg.AssetKey, Sequence[dg.AssetKey]]) -> list[list[
 
 
 def _places(columns: Sequence[Sequence[dg.AssetKey]]) -> dict[dg.AssetKey, tuple[float, float]]:
-    """Left edge and middle of each box; every column is centred on 0."""
+    """Left edge and middle of each box; columns hang from the top, so that long arrows run below them."""
     return {
-        key: (x * COLUMN_WIDTH, ROW_HEIGHT * ((len(keys) - 1) / 2 - row))
-        for x, keys in enumerate(columns)
-        for row, key in enumerate(keys)
+        key: (x * COLUMN_WIDTH, -ROW_HEIGHT * row) for x, keys in enumerate(columns) for row, key in enumerate(keys)
     }

@@ -8,22 +8,6 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
 WORDS = ["the", "a", "red", "blue", "lamp", "chair", "desk", "query", "passage", "persona", "item"]
-    "the",
-    "a",
-    "red",
-    "blue",
-    "lamp",
-    "chair",
-    "desk",
-    "query",
-    "passage",
-    "persona",
-    "userprofile",
-    "interaction",
-    "item",
-    "summary",
-    "name",
-]
 
 
 @pytest.fixture(scope="session")
