@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from personarank_dagster.core.sample_data import PAD, TOPK, SampleDataset, number_of_items
+from personarank_dagster.core.sample_data import PAD, TOPK, SampleDataset
+from personarank_dagster.core.sample_items import number_of_items
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "real" / "data"
+RowsByFile = dict[str, list[dict[str, Any]]]
+
 METHOD_BY_FILE = {
     "2_summary": "summaries",
     "2.5_grouped": "grouped",
@@ -29,7 +32,12 @@ def dataset(request: pytest.FixtureRequest) -> SampleDataset:
     return SampleDataset(request.param, num_users=160, seed=13)
 
 
-def all_rows(dataset: SampleDataset) -> dict[str, list[dict[str, Any]]]:
+@pytest.fixture(scope="module")
+def rows_by_file(dataset: SampleDataset) -> RowsByFile:
+    return all_rows(dataset)
+
+
+def all_rows(dataset: SampleDataset) -> RowsByFile:
     return {name: list(getattr(dataset, method)()) for name, method in METHOD_BY_FILE.items()}
 
 
@@ -55,24 +63,24 @@ def items_by_user(dataset: SampleDataset) -> dict[str, list[str]]:
     return {row["user_id"]: [one["item_id"] for one in row["reviews"]] for row in dataset.histories()}
 
 
-def test_same_seed_gives_identical_rows(dataset: SampleDataset) -> None:
-    again = SampleDataset(dataset.schema, num_users=160, seed=13)
-    assert all_rows(again) == all_rows(dataset)
-
-
-def test_another_seed_gives_other_rows(dataset: SampleDataset) -> None:
-    other = all_rows(SampleDataset(dataset.schema, num_users=160, seed=14))
-    assert all(other[name] != rows for name, rows in all_rows(dataset).items())
+@pytest.mark.parametrize(("seed", "is_equal"), [(13, True), (14, False)])
+def test_rows_are_equal_exactly_if_the_seed_is(
+    dataset: SampleDataset, rows_by_file: RowsByFile, seed: int, is_equal: bool
+) -> None:
+    other = all_rows(SampleDataset(dataset.schema, num_users=160, seed=seed))
+    assert all((other[name] == rows) is is_equal for name, rows in rows_by_file.items())
 
 
 @pytest.mark.parametrize("name", METHOD_BY_FILE)
-def test_rows_have_the_keys_and_types_of_the_real_file(dataset: SampleDataset, name: str) -> None:
+def test_rows_have_the_keys_and_types_of_the_real_file(
+    dataset: SampleDataset, rows_by_file: RowsByFile, name: str
+) -> None:
     real_path = REAL_DATA / dataset.schema / f"{name}.jsonl.gz"
     if not real_path.exists():
         pytest.skip(f"the real files are not here: {real_path}")
     with gzip.open(real_path, "rt", encoding="utf-8") as lines:
         real = shape_of_rows(json.loads(line) for line in lines)
-    assert shape_of_rows(all_rows(dataset)[name]) == real
+    assert shape_of_rows(rows_by_file[name]) == real
 
 
 def test_ground_truth_is_never_in_the_history(dataset: SampleDataset) -> None:
@@ -105,14 +113,17 @@ def test_candidates_are_distinct_sorted_and_new_to_the_user(dataset: SampleDatas
     for row in dataset.candidates():
         items = [result["item_id"] for result in row["results"] if result["item_id"] != PAD]
         scores = [result["score"] for result in row["results"]]
-        assert len(scores) == row["topk"] == TOPK and scores == sorted(scores, reverse=True)
-        assert len(items) == len(set(items)) and not set(items) & set(seen.get(row["user_id"], []))
+        assert len(scores) == row["topk"] == TOPK
+        assert scores == sorted(scores, reverse=True)
+        assert len(items) == len(set(items))
+        assert not set(items) & set(seen.get(row["user_id"], []))
 
 
 def test_histories_are_chronological_and_without_repetition(dataset: SampleDataset) -> None:
     for row in dataset.histories():
         times = [one["timestamp"] for one in row["reviews"]]
-        assert 4 <= len(times) <= 12 and all(a < b for a, b in pairwise(times))
+        assert 4 <= len(times) <= 12
+        assert all(a < b for a, b in pairwise(times))
         assert len({one["item_id"] for one in row["reviews"]}) == len(times)
 
 
@@ -130,7 +141,8 @@ def test_the_dirt_of_real_files_is_present(dataset: SampleDataset) -> None:
     histories = items_by_user(dataset).keys()
     assert PAD in offered
     assert offered - with_personas - {PAD}
-    assert candidates.keys() - histories and histories - candidates.keys()
+    assert candidates.keys() - histories
+    assert histories - candidates.keys()
 
 
 def test_persona_counts_are_between_two_and_seven(dataset: SampleDataset) -> None:

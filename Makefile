@@ -1,0 +1,41 @@
+# Everything a newcomer types. Each target sets up its own virtual environment in .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 3000
+
+export DAGSTER_HOME := $(CURDIR)
+
+.PHONY: install demo test check ui bench clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+# Both sample datasets from raw files to metrics, with a real encoder, on the CPU.
+demo: install
+	$(BIN)/personarank run --partition all
+	@echo
+	@echo "Open the Dagster UI with the runs of this demo: make ui, then http://127.0.0.1:$(PORT)"
+
+test: check
+	$(BIN)/pytest
+
+check: install
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	$(BIN)/dg check defs
+
+ui: install
+	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .dagster outputs
