@@ -61,7 +61,11 @@ def main() -> None:
     metavar="NAME|all",
     help="Dataset; can be repeated. [default: all]",
 )
-@click.option("--select", metavar="ASSETS", help="Dagster asset selection, like 'trained_encoder+'. [default: all]")
+@click.option(
+    "--select",
+    metavar="ASSETS",
+    help="Assets by name, comma-separated; NAME+ with all after it, +NAME with all before it. [default: all]",
+)
 @click.option("--force", is_flag=True, help="Materialise what is selected even if nothing changed.")
 @_project_options
 @_plain_errors

@@ -11,6 +11,7 @@ from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.runs import Outcome, Plan, execute, plan_run
+from personarank_dagster.storage.versions import check_writable
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -20,7 +21,7 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     """Materialise the partitions and then the report; say what happened. False if anything failed."""
     names = _resolve(partitions)
     for name in names:
-        project.dataset(name)
+        check_writable(project.dataset(name).data.out_root)
     with dg.DagsterInstance.get() as instance:
         outcomes = [_run(name, instance, select=select, force=force) for name in [*names, UNPARTITIONED]]
     for name in names:

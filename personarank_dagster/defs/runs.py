@@ -1,10 +1,10 @@
 """Materialise partitions in this process, on the persistent Dagster instance, where the UI shows the runs."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import dagster as dg
-from dagster._core.errors import DagsterInvalidSubsetError
 
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.partitions import UNPARTITIONED
@@ -44,7 +44,8 @@ def plan_run(
 ) -> Plan:
     """Decide what to materialise: whatever is stale, and what comes after it; with `force` everything selected.
 
-    `select` is a Dagster asset selection, like `trained_encoder+`. Raises ConfigError if it selects nothing.
+    `select` is a Dagster asset selection, or names joined by commas; `trained_encoder+` is it and all that comes
+    after it. Raises ConfigError if it selects nothing.
     """
     reasons: dict[str, str] = {}
     if partition == UNPARTITIONED and not provenance(project, REPORT, partition).inputs:
@@ -77,12 +78,7 @@ def execute(
         run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
-    failures = {
-        event.step_key or "": _message(event.step_failure_data.error)
-        for event in result.all_events
-        if event.is_step_failure
-    }
-    return Outcome(plan, result.run_id, failures)
+    return Outcome(plan, result.run_id, _failures(result))
 
 
 def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[str]:
@@ -92,12 +88,19 @@ def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[
     if select is None:
         return names
     try:
-        keys = dg.AssetSelection.from_string(select).resolve(graph)
-    except (DagsterInvalidSubsetError, ValueError) as error:
+        keys = dg.AssetSelection.from_string(_selection_syntax(select)).resolve(graph)
+    except dg.DagsterError as error:
         raise ConfigError(f"--select {select}: {error}") from error
     if not any(key.to_user_string() in UPSTREAM for key in keys):
         raise ConfigError(f"--select {select}: selects no asset; the assets are {', '.join(UPSTREAM)}")
     return [name for name in names if dg.AssetKey(name) in keys]
+
+
+def _selection_syntax(select: str) -> str:
+    """Dagster's selection syntax; bare names joined by commas, like `personas,trained_encoder+`, are put into it."""
+    if ":" in select:
+        return select
+    return " or ".join(re.sub(r"[\w/]+", lambda name: f'key:"{name[0]}"', part) for part in select.split(","))
 
 
 def _configured(project: ProjectResource, asset: str, partition: str) -> bool:
@@ -107,6 +110,19 @@ def _configured(project: ProjectResource, asset: str, partition: str) -> bool:
     raw_files = project.dataset(partition).data.raw_files
     lacks = asset in OPTIONAL_INPUTS and OPTIONAL_INPUTS[asset] not in raw_files
     return not lacks and all(_configured(project, upstream, partition) for upstream in UPSTREAM[asset])
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """Message of each failed step, or of the run where it failed outside of any step."""
+    steps = {
+        event.step_key or "": _message(event.step_failure_data.error)
+        for event in result.all_events
+        if event.is_step_failure
+    }
+    if result.success or steps:
+        return steps
+    failed = next(event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE)
+    return {"run": _message(failed.job_failure_data.error or failed)}
 
 
 def _message(error: object) -> str:

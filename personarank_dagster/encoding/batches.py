@@ -64,21 +64,19 @@ class PairCollator:
     def __call__(self, numbers: Sequence[int]) -> dict[str, Tensor]:
         """Tensors of a batch.
 
-        texts (texts,)             distinct rows of interaction texts
-        text_of_row (rows,)        which of `texts` each row of the flattened windows is
-        profile_of_row (rows,)     which pair of the batch it belongs to
-        weights (rows,)            its decay weight
+        texts (texts,)                  distinct rows of interaction texts
+        text_weights (batch, texts)     decay weight of each text in the profile of each pair
         targets, users (batch,)
         """
         chosen = np.asarray(numbers, dtype=np.int64)
         windows = self.pairs.windows[chosen]
-        rows, profile_of_row = windows.flatten()
+        rows, pair_of_row = windows.flatten()
         texts, text_of_row = np.unique(self.pairs.text_rows[rows], return_inverse=True)
+        text_weights = np.zeros((len(chosen), len(texts)), dtype=np.float32)
+        np.add.at(text_weights, (pair_of_row, text_of_row), window_weights(windows, self.gamma))
         arrays = {
             "texts": texts,
-            "text_of_row": text_of_row,
-            "profile_of_row": profile_of_row,
-            "weights": window_weights(windows, self.gamma),
+            "text_weights": text_weights,
             "targets": self.pairs.targets[chosen],
             "users": self.pairs.users[chosen],
         }

@@ -70,16 +70,17 @@ def encode(
 ) -> FloatArray:
     """Unit vectors (texts, dimension) in fp32; `on_texts` hears how many texts each batch finished.
 
-    Texts are batched by length; pooling is the model's own.
+    Texts are batched by length; pooling is the model's own. bf16 is a matter of this call: the model's weights stay
+    as they are.
     """
-    model = model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
     by_length = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     vectors = np.empty((len(texts), embedding_dimension(model)), dtype=np.float32)
     for begin in range(0, len(texts), BATCH_TEXTS):
         batch = by_length[begin : begin + BATCH_TEXTS]
-        encoded = model.encode(
-            [texts[i] for i in batch], batch_size=BATCH_TEXTS, convert_to_tensor=True, show_progress_bar=False
-        )
+        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            encoded = model.encode(
+                [texts[i] for i in batch], batch_size=BATCH_TEXTS, convert_to_tensor=True, show_progress_bar=False
+            )
         vectors[batch] = encoded.float().cpu().numpy()
         on_texts(len(batch))
     return unit_rows(vectors)
@@ -119,13 +120,26 @@ def model_fingerprint(model: SentenceTransformer, *, precision: Precision) -> st
     """Content hash of all that decides a vector: weights, modules, tokenizer, maximum length, precision."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([precision, model.max_seq_length]).encode())
-    digest.update(model.tokenizer.backend_tokenizer.to_str().encode())
+    digest.update(json.dumps(_tokenizer_rules(model), sort_keys=True).encode())
     for module in model.children():
         digest.update(f"{type(module).__name__} {json.dumps(_config_of(module), sort_keys=True)}".encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def save_model(model: SentenceTransformer, directory: Path) -> None:
+    """Write a sentence-transformers directory; equal models give equal bytes."""
+    # Encoding leaves its last padding and truncation in the tokenizer; loading sets both anew.
+    model.tokenizer.backend_tokenizer.no_padding()
+    model.tokenizer.backend_tokenizer.no_truncation()
+    model.save(str(directory), create_model_card=False)
+
+
+def _tokenizer_rules(model: SentenceTransformer) -> dict[str, object]:
+    rules = json.loads(model.tokenizer.backend_tokenizer.to_str())
+    return {key: value for key, value in rules.items() if key not in ("padding", "truncation")}
 
 
 def _config_of(module: torch.nn.Module) -> dict[str, object]:

@@ -5,10 +5,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 
-def weighted_profiles(vectors: Tensor, weights: Tensor, profile_of_row: Tensor, num_profiles: int) -> Tensor:
-    """Unit profiles (num_profiles, dim): weighted sums of the rows of `vectors` (rows, dim) of each profile."""
-    sums = vectors.new_zeros(num_profiles, vectors.shape[1])
-    return normalize(sums.index_add(0, profile_of_row, vectors * weights[:, None]), dim=1)
+def weighted_profiles(vectors: Tensor, weights: Tensor) -> Tensor:
+    """Unit profiles (profiles, dim): sums of vectors (texts, dim) with weights (profiles, texts).
+
+    A matrix product, because the gradient of gathering rows would be summed in no fixed order.
+    """
+    return normalize(weights @ vectors, dim=1)
 
 
 def info_nce(

@@ -14,7 +14,13 @@ from personarank_dagster.core.encoders import EncoderInfo
 from personarank_dagster.core.histories import TrainingPairs
 from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.encoding.batches import training_data
-from personarank_dagster.encoding.encoder import Precision, embedding_dimension, load_model, model_fingerprint
+from personarank_dagster.encoding.encoder import (
+    Precision,
+    embedding_dimension,
+    load_model,
+    model_fingerprint,
+    save_model,
+)
 from personarank_dagster.encoding.training import OnStep, Training, train_full, train_head
 
 TRAINING_JSON = "training.json"
@@ -42,7 +48,7 @@ class TrainedEncoder:
 
     def save(self, directory: Path) -> None:
         """Write a sentence-transformers directory and `training.json`, the record of the training."""
-        self.training.model.save(str(directory), create_model_card=False)
+        save_model(self.training.model, directory)
         record = msgspec.json.encode(self.record())
         (directory / TRAINING_JSON).write_bytes(msgspec.json.format(record) + b"\n")
 
@@ -93,7 +99,7 @@ def _train_head(
     vectors, text_rows = embed(texts, model, fingerprint, "encoding interactions")
     persona_vectors, persona_rows = embed(persona_texts, model, fingerprint, "encoding personas")
     return train_head(
-        model.float(),
+        model,
         training_data(tables.pairs, text_rows, tables.personas),
         config.train,
         interaction_vectors=vectors,

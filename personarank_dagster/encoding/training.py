@@ -69,17 +69,9 @@ class ProfilePersonaModel(nn.Module):
         """Unit vectors (all personas, dim); those of the batch carry a gradient."""
         return self.personas(torch.arange(len(self.persona_items), device=batch_rows.device))
 
-    def forward(
-        self,
-        texts: Tensor,
-        text_of_row: Tensor,
-        profile_of_row: Tensor,
-        weights: Tensor,
-        targets: Tensor,
-        users: Tensor,
-    ) -> dict[str, Tensor]:
+    def forward(self, texts: Tensor, text_weights: Tensor, targets: Tensor, users: Tensor) -> dict[str, Tensor]:
         """Loss of the batch that `PairCollator` made."""
-        profiles = weighted_profiles(self.interactions(texts)[text_of_row], weights, profile_of_row, len(targets))
+        profiles = weighted_profiles(self.interactions(texts), text_weights)
         if self.settings.negatives == "batch":
             rows, positives = torch.unique(targets, return_inverse=True)
             personas = self.personas(rows)

@@ -147,6 +147,15 @@ class VersionStore:
             _flush(self.root)
 
 
+def check_writable(folder: Path) -> None:
+    """Raise StorageError, with the reason, if outputs cannot be written into this folder; it is made if need be."""
+    probe = folder / f".probe-{uuid.uuid4().hex[:8]}"
+    with _storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+
+
 def link(target: Path, name: Path) -> None:
     """Make `name` a relative symbolic link to `target` in one step. Raises StorageError if a real file is there."""
     if name.exists() and not name.is_symlink():

@@ -13,6 +13,7 @@ from personarank_dagster.encoding.encoder import (
     encode,
     load_model,
     model_fingerprint,
+    save_model,
     with_heads,
 )
 
@@ -55,6 +56,20 @@ def test_the_fingerprint_is_that_of_the_weights_the_length_and_the_precision(tin
     prints = [fingerprint(), fingerprint(max_len=16), fingerprint(precision="bf16"), fingerprint(change=0.1)]
     assert len(set(prints)) == 4
     assert fingerprint() == prints[0]
+
+
+def test_encoding_changes_neither_the_model_nor_what_is_saved(tiny_model_path: str, tmp_path: Path) -> None:
+    saved: list[dict[str, bytes]] = []
+    for name in ("fresh", "used"):
+        model = load_model(tiny_model_path, max_len=32, device="cpu")
+        before = model_fingerprint(model, precision="bf16")
+        if name == "used":
+            encode(model, TEXTS, precision="bf16")
+        save_model(model, tmp_path / name)
+        files = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
+        saved.append({str(path.relative_to(tmp_path / name)): path.read_bytes() for path in files})
+        assert model_fingerprint(model, precision="bf16") == before
+    assert saved[0] == saved[1]
 
 
 def test_a_model_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -80,5 +80,5 @@ def test_a_positive_is_never_excluded_and_a_row_always_keeps_a_negative() -> Non
 
 def test_profiles_are_unit_weighted_sums() -> None:
     vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
-    profiles = weighted_profiles(vectors, torch.tensor([3.0, 4.0, 1.0]), torch.tensor([0, 0, 1]), 2)
+    profiles = weighted_profiles(vectors, torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 1.0]]))
     torch.testing.assert_close(profiles, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))

@@ -65,12 +65,18 @@ def test_max_steps_bounds_the_epochs_and_never_extends_them(tiny_model_path: str
     assert num_steps(NUM_PAIRS, msgspec.structs.replace(CONFIG, grad_accum_steps=2)) == 4 * 3
 
 
-def test_a_batch_holds_each_text_once_and_gives_the_same_profiles() -> None:
+def test_a_batch_holds_each_text_once_with_its_weight_in_each_profile() -> None:
     batch = PairCollator(DATA, gamma=0.5)([0, 10, 3])
     assert batch["texts"].tolist() == [0, 1, 6, 7]
-    assert batch["texts"][batch["text_of_row"]].tolist() == [0, 1, 0, 1, 6, 7]
-    assert batch["profile_of_row"].tolist() == [0, 0, 1, 1, 2, 2]
-    assert batch["weights"].tolist() == [0.5, 1.0] * 3
+    assert batch["text_weights"].tolist() == [[0.5, 1, 0, 0], [0.5, 1, 0, 0], [0, 0, 0.5, 1]]
+    assert batch["targets"].tolist() == [0, 0, 3]
+
+
+def test_a_text_that_a_profile_holds_twice_counts_twice() -> None:
+    twice = TrainingData(
+        np.array([4, 4]), Windows(np.array([0]), np.array([2])), TARGETS[:1], DATA.users[:1], DATA.persona_items
+    )
+    assert PairCollator(twice, gamma=0.5)([0])["text_weights"].tolist() == [[1.5]]
 
 
 TEXTS = [f"{color} {thing}" for color in ("red", "blue") for thing in ("lamp", "chair", "desk", "item", "a")] * 2

@@ -1,0 +1,49 @@
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from personarank_dagster.definitions import defs
+from personarank_dagster.defs.provenance import CODE_VERSIONS, RAW, RAW_INPUTS, SETTINGS, UPSTREAM
+from personarank_dagster.storage.formats import output_format
+
+SPECS = {spec.key: spec for spec in defs.resolve_all_asset_specs()}
+ASSETS = [SPECS[dg.AssetKey(name)] for name in UPSTREAM]
+
+
+def test_importing_the_definitions_loads_no_torch() -> None:
+    code = (
+        "import sys, personarank_dagster.definitions;"
+        "print([m for m in ('torch', 'sentence_transformers', 'transformers', 'matplotlib') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_graph_is_the_one_that_provenance_records() -> None:
+    raw = {RAW: {key.path[1] for key in SPECS if key.path[0] == RAW}}
+    assert raw[RAW] == {key for keys in RAW_INPUTS.values() for key in keys}
+    for name, spec in zip(UPSTREAM, ASSETS, strict=True):
+        expected = {dg.AssetKey(upstream) for upstream in UPSTREAM[name]}
+        expected |= {dg.AssetKey([RAW, key]) for key in RAW_INPUTS.get(name, ())}
+        assert {dep.asset_key for dep in spec.deps} == expected, name
+        assert spec.code_version == CODE_VERSIONS[name]
+    assert SETTINGS.keys() <= UPSTREAM.keys()
+
+
+@pytest.mark.parametrize("spec", ASSETS, ids=lambda spec: spec.key.path[-1])
+def test_every_asset_says_what_it_is(spec: dg.AssetSpec) -> None:
+    assert len(spec.description or "") > 60
+    assert spec.group_name in {"inputs", "training", "caches", "ranking"}
+    assert spec.kinds
+
+
+def test_every_dataset_is_a_partition_of_every_asset_but_the_report() -> None:
+    for spec in SPECS.values():
+        keys = spec.partitions_def.get_partition_keys() if spec.partitions_def else None
+        assert keys == (None if spec.key == dg.AssetKey("metrics_report") else ["amazon", "yelp"])
+
+
+def test_every_output_has_a_format() -> None:
+    assert all(output_format(name, "amazon") for name in UPSTREAM)

@@ -1,0 +1,97 @@
+"""Materialisation in this process, of the cheap assets, on the committed sample data."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster._core.definitions.observe import observe
+
+from personarank_dagster.core import schemas
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.definitions import defs, project
+from personarank_dagster.defs.assets import raw_files
+from personarank_dagster.defs.runs import Outcome, execute, plan_run
+from personarank_dagster.storage import ingestion
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("PERSONARANK_OUT_ROOT", str(tmp_path / "out"))
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def run(instance: dg.DagsterInstance, select: str, *, force: bool = False) -> Outcome:
+    return execute(defs, plan_run(defs, project, "amazon", select=select, force=force), instance)
+
+
+def materialization(instance: dg.DagsterInstance, asset: str) -> dg.AssetMaterialization | None:
+    event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+    return event.asset_materialization if event else None
+
+
+def test_a_table_is_published_with_its_counts_and_its_content_hash(instance: dg.DagsterInstance) -> None:
+    assert run(instance, "candidates").failures == {}
+    current = project.versions("candidates", "amazon").current().manifest
+    event = materialization(instance, "candidates")
+    assert event is not None
+    numbers = {key: value.value for key, value in event.metadata.items()}
+    assert numbers["dagster/row_count"] == current.details["rows"]
+    assert numbers["rows_read"] == numbers["dagster/row_count"] + numbers["left_out"]
+    assert numbers["left out: padding"] > 0
+    assert (event.tags or {})["dagster/data_version"] == current.data_version
+
+
+def test_the_same_input_gives_the_same_data_version(instance: dg.DagsterInstance) -> None:
+    versions = []
+    for _ in range(2):
+        run(instance, "histories", force=True)
+        versions.append(project.versions("histories", "amazon").current().manifest)
+    assert versions[0].version != versions[1].version
+    assert versions[0].data_version == versions[1].data_version
+
+
+def test_a_plan_holds_what_is_stale_and_what_comes_after_it(instance: dg.DagsterInstance) -> None:
+    assert plan_run(defs, project, "amazon", select="selected_personas,+persona_cache").reasons == {
+        "personas": "never materialised",
+        "histories": "never materialised",
+        "selected_personas": "never materialised",
+        "trained_encoder": "never materialised",
+        "persona_cache": "never materialised",
+    }
+    run(instance, "personas,selected_personas")
+    assert plan_run(defs, project, "amazon", select="personas,selected_personas").reasons == {}
+    forced = plan_run(defs, project, "amazon", select="personas", force=True)
+    assert forced.reasons == {"personas": "forced"}
+
+
+def test_a_result_that_breaks_its_contract_is_not_published(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(instance, "ground_truth").failures == {}
+    good = project.versions("ground_truth", "amazon").current()
+    event = materialization(instance, "ground_truth")
+
+    repeated = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["i", "i"]}, schema=schemas.GROUND_TRUTH)
+    monkeypatch.setattr(ingestion, "read_ground_truth", lambda path: ingestion.Ingested(repeated, read=2))
+    outcome = run(instance, "ground_truth", force=True)
+    assert "ground_truth (amazon): user_id, item_id must be unique" in outcome.failures["ground_truth"]
+    assert project.versions("ground_truth", "amazon").current() == good
+    assert materialization(instance, "ground_truth") == event
+
+
+def test_raw_files_are_observed_per_partition(instance: dg.DagsterInstance) -> None:
+    source = next(source for source in raw_files if source.key == dg.AssetKey(["raw", "gt"]))
+    result = observe([source], instance=instance, resources={"project": project})
+    assert result.success
+    observed = {e.partition: e.data_version for e in result.asset_observations_for_node("raw__gt")}
+    assert observed.keys() == {"amazon", "yelp"}
+    assert observed["amazon"] != observed["yelp"]
+
+
+@pytest.mark.parametrize("select", ["nothing_like_it", "raw/gt"])
+def test_a_selection_of_nothing_is_an_error(instance: dg.DagsterInstance, select: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--select {select}: .*"):
+        plan_run(defs, project, "amazon", select=select)

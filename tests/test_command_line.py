@@ -1,0 +1,201 @@
+"""`personarank` as a user types it: real processes, the real encoder, two generated datasets."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+class Workspace:
+    """A folder with a Dagster instance, sample data and two datasets: `amazon` and a third one, `films`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copy(ROOT / "dagster.yaml", folder)
+        assert self.call("sample-data", "--out", "data", "--users", "30", "--seed", "1").returncode == 0
+        for name, schema in (("amazon", "amazon"), ("films", "yelp")):
+            shutil.copytree(ROOT / "configs" / schema, folder / "configs" / name)
+            self.edit(f"{name}/data.yaml", "../../data/sample/", "../../data/")
+            self.edit(f"{name}/data.yaml", f"outputs/{schema}", f"outputs/{name}")
+            self.edit(f"{name}/train.yaml", "batch_size: 128", "batch_size: 8")
+            self.edit(f"{name}/train.yaml", "max_steps: 400", "max_steps: 30")
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        unwanted = {"DAGSTER_HOME", "PERSONARANK_CONFIG_DIR", "PERSONARANK_OUT_ROOT"}
+        environment = {key: value for key, value in os.environ.items() if key not in unwanted}
+        return subprocess.run(
+            [Path(sys.executable).parent / "personarank", *arguments],
+            cwd=self.folder,
+            env={**environment, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.folder / "configs" / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    @contextmanager
+    def edited(self, file: str, old: str, new: str) -> Iterator[None]:
+        self.edit(file, old, new)
+        yield
+        self.edit(file, new, old)
+
+    def metrics(self, name: str) -> dict:
+        return json.loads((self.folder / "outputs" / name / "rerank" / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def first_run(workspace: Workspace) -> subprocess.CompletedProcess[str]:
+    return workspace.call("run", "--partition", "all")
+
+
+def test_a_run_materialises_every_dataset_and_shows_the_tables(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    assert first_run.returncode == 0, first_run.stderr
+    for name in ("amazon", "films"):
+        users = workspace.metrics(name)["users"]
+        assert f"{name} · {users} users" in first_run.stdout
+        assert str(workspace.folder / "outputs" / name / "rerank" / "reranked.jsonl") in first_run.stdout
+    reranked = workspace.metrics("films")["reranked"]["NDCG@10"]
+    assert re.search(rf"NDCG@10 .*{reranked:.4f}", first_run.stdout)
+
+
+def test_the_outputs_have_the_shape_of_the_contract(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    lines = (workspace.folder / "outputs/films/rerank/reranked.jsonl").read_text().splitlines()
+    keys = {"item_id", "score", "candidate_score", "persona_score", "unique_persona_id"}
+    for found in map(json.loads, lines):
+        assert found.keys() == {"user_id", "results"}
+        assert all(result.keys() == keys for result in found["results"])
+        scores = [result["score"] for result in found["results"]]
+        assert scores == sorted(scores, reverse=True)
+    metrics = workspace.metrics("films")
+    names = {f"{metric}@{k}" for metric in ("HIT", "MRR", "NDCG") for k in (5, 10, 20)}
+    assert metrics["candidate"].keys() == metrics["reranked"].keys() == metrics["lift"].keys() == names
+    assert metrics["scenarios"].keys() == {"warm users", "cold users", "head items", "tail items"}
+    assert {"trained_encoder", "interaction_cache", "persona_cache"} <= metrics["fingerprints"].keys()
+
+
+def test_the_trained_encoder_loads_in_sentence_transformers_and_fits_the_cache(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+    from personarank_dagster.core.config import load_dataset
+    from personarank_dagster.storage.formats import output_format
+    from personarank_dagster.storage.versions import VersionStore
+
+    config = load_dataset(workspace.folder / "configs", "films")
+    base = config.data.out_root / "versions"
+    personas, cache = (
+        output_format(asset, "yelp").read(VersionStore(base, asset, "films").current().directory)
+        for asset in ("personas", "persona_cache")
+    )
+    some = personas.sort("item_id", maintain_order=True).head(5)
+    model = SentenceTransformer(str(workspace.folder / "outputs/films/train"), device="cpu")
+    vectors = model.encode_document(config.template.persona_texts(some).to_list())
+    assert cache.index["unique_persona_id"].head(5).to_list() == some["unique_persona_id"].to_list()
+    assert np.sum(vectors * cache.vectors[cache.vector_rows[:5]].astype(np.float32), axis=1).min() > 0.999
+
+
+def test_a_second_run_does_nothing_and_shows_the_same_metrics(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    before = workspace.metrics("amazon")
+    again = workspace.call("run")
+    assert again.returncode == 0
+    assert "amazon: up to date, nothing to do" in again.stdout
+    assert workspace.metrics("amazon") == before
+    assert again.stdout[again.stdout.index("amazon ·") :] == first_run.stdout[first_run.stdout.index("amazon ·") :]
+
+
+def test_a_forced_training_gives_the_same_encoder_and_metrics(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    before = workspace.metrics("amazon")
+    forced = workspace.call("run", "--partition", "amazon", "--select", "trained_encoder+", "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert workspace.metrics("amazon") == before
+
+
+def test_a_changed_setting_reruns_only_what_depends_on_it(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    with workspace.edited("films/rerank.yaml", "alpha: 0.5", "alpha: 0.0"):
+        changed = workspace.call("run", "--partition", "films")
+        metrics = workspace.metrics("films")
+    assert "films: reranked_candidates (its settings changed)" in changed.stdout
+    assert "films: rerank_metrics (after reranked_candidates)" in changed.stdout
+    assert "trained_encoder" not in changed.stdout
+    assert metrics["reranked"] == metrics["candidate"]
+
+
+def test_a_changed_file_reruns_its_asset_and_a_broken_one_keeps_the_last_good_outputs(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    broken = workspace.folder / "data" / "broken.jsonl"
+    broken.write_text('{"user_id": "u", "item_id": "i"}\n{"user_id": "u"}\n')
+    before = workspace.metrics("amazon")
+    with workspace.edited("amazon/data.yaml", "../../data/amazon/gt.jsonl.gz", "../../data/broken.jsonl"):
+        failed = workspace.call("run", "--partition", "amazon")
+    assert failed.returncode == 1
+    assert "ground_truth (raw/gt changed)" in failed.stdout
+    assert "broken.jsonl line 2, field item_id: is missing" in failed.stderr
+    assert workspace.metrics("amazon") == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("train.yaml", "gamma: 0.65", "gama: 0.65", r"train\.yaml: unknown key gama; did you mean gamma\?"),
+        ("data.yaml", "/gt.jsonl.gz", "/gone.jsonl.gz", r"gone\.jsonl\.gz: expected .*, got no such file"),
+        ("data.yaml", "/gt.jsonl.gz", "/2_summary.jsonl.gz", r"summary\.jsonl\.gz line 1: .* missing .*`user_id`"),
+        (
+            "data.yaml",
+            "../outputs/amazon",
+            "../dagster.yaml/x",
+            r"dagster\.yaml.*: cannot be written: Not a directory",
+        ),
+    ],
+    ids=["wrong key", "missing file", "missing column", "unwritable out_root"],
+)
+def test_a_mistake_is_answered_with_its_place_and_no_traceback(
+    workspace: Workspace, file: str, old: str, new: str, message: str
+) -> None:
+    with workspace.edited(f"amazon/{file}", old, new):
+        result = workspace.call("run", "--partition", "amazon", "--select", "ground_truth")
+    assert result.returncode == 1
+    assert len(re.findall(message, result.stderr)) == 1, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_an_unknown_partition_is_answered_with_the_known_ones(workspace: Workspace) -> None:
+    result = workspace.call("run", "--partition", "books")
+    assert result.returncode == 1
+    assert result.stderr.strip() == "Error: unknown partition books; the datasets are amazon, films"
+
+
+def test_the_version_is_printed(workspace: Workspace) -> None:
+    assert re.fullmatch(r"personarank, version \d+\.\d+\.\d+\n", workspace.call("--version").stdout)
