@@ -1,0 +1,25 @@
+"""`make bench`, or `python -m benchmarks SECTION…`: run the sections and print machine, date and ratios."""
+
+import platform
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import torch
+
+from benchmarks import reranking
+
+SECTIONS: dict[str, Callable[[], None]] = {"rerank": reranking.main}
+
+
+def main(names: list[str]) -> None:
+    if unknown := [name for name in names if name not in SECTIONS]:
+        sys.exit(f"unknown section {', '.join(unknown)}; the sections are {', '.join(SECTIONS)}")
+    machine = platform.processor() or platform.machine()
+    print(f"{datetime.now(UTC):%Y-%m-%d} · {machine} · {torch.get_num_threads()} threads")
+    for name in names or SECTIONS:
+        print(f"\n## {name}")
+        SECTIONS[name]()
+
+
+main(sys.argv[1:])
