@@ -1,5 +1,6 @@
 """`personarank` as a user types it: real processes, the real encoder, two generated datasets."""
 
+import gzip
 import json
 import os
 import re
@@ -189,6 +190,21 @@ def test_a_mistake_is_answered_with_its_place_and_no_traceback(
     assert len(re.findall(message, result.stderr)) == 1, result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert "Traceback" not in result.stderr + result.stdout
+
+
+def test_quarantine_goes_on_without_the_bad_line_and_keeps_it(workspace: Workspace) -> None:
+    source = gzip.decompress((workspace.folder / "data/amazon/gt.jsonl.gz").read_bytes()).decode()
+    (workspace.folder / "data" / "dirty.jsonl").write_text(source + '{"user_id": 7, "item_id": "i"}\n')
+    with (
+        workspace.edited("amazon/data.yaml", "../../data/amazon/gt.jsonl.gz", "../../data/dirty.jsonl"),
+        workspace.edited("amazon/data.yaml", "schema: amazon", "schema: amazon\non_bad_row: quarantine"),
+        workspace.edited("amazon/data.yaml", "schema: amazon", "schema: amazon\nmax_bad_share: 0.1"),
+    ):
+        result = workspace.call("run", "--partition", "amazon", "--select", "ground_truth", "--out-root", "other")
+    assert result.returncode == 0, result.stderr
+    (line,) = (workspace.folder / "other/amazon/quarantine/ground_truth.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "field user_id: expected `str`, got `int`, got 7"
+    assert json.loads(line)["content"] == '{"user_id": 7, "item_id": "i"}'
 
 
 def test_an_unknown_partition_is_answered_with_the_known_ones(workspace: Workspace) -> None:

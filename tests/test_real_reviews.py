@@ -42,7 +42,7 @@ def test_every_row_is_read_and_no_profile_holds_the_ground_truth(name: str) -> N
     truth = ingestion.read_ground_truth(config.raw_path("gt")).table
     personas = ingestion.read_personas(config.raw_path("persona"))
     histories = ingestion.read_histories(config.raw_path("loo_history"), config.data.schema, ground_truth=truth)
-    selections = ingestion.read_selections(config.raw_path("selected"), personas.table, truth)
+    selections = ingestion.read_selections(config.raw_path("selected"), personas.table, ground_truth=truth)
     read = {"interactions": histories.read, "personas": personas.read, "selections": selections.read}
     assert read == {key: COUNTS[name][key] for key in read}
     assert not histories.left_out

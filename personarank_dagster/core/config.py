@@ -44,6 +44,9 @@ FilePath = Annotated[Path, Meta(description="the path of a .jsonl, .jsonl.gz or 
 FolderPath = Annotated[Path, Meta(description="the path of a folder")]
 
 
+RAW_FILE_KEYS = ("selected", "persona", "loo_history", "item_summary", "aspects", "candidates", "gt", "reviews")
+
+
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`data.yaml`: the raw files of a dataset and where its outputs go. Relative paths start at this file."""
 
@@ -57,12 +60,15 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
     candidates: FilePath | None = None
     gt: FilePath | None = None
     reviews: FilePath | None = None
+    on_bad_row: Annotated[Literal["fail", "quarantine"], Meta(description="fail or quarantine")] = "fail"
+    max_bad_share: Share = 0.01
+    max_line_mb: PositiveInt = 64
+    max_gzip_ratio: PositiveInt = 200
 
     @property
     def raw_files(self) -> dict[str, Path]:
         """Configured raw files by their key."""
-        keys = [field for field in self.__struct_fields__ if field not in ("schema", "out_root")]
-        return {key: path for key in keys if (path := getattr(self, key)) is not None}
+        return {key: path for key in RAW_FILE_KEYS if (path := getattr(self, key)) is not None}
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,6 +13,7 @@ from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.defs.embedding import Embedded, Embedder
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.provenance import CODE_VERSIONS, RAW, RAW_INPUTS, lineage, raw_version
+from personarank_dagster.defs.raw_files import RawFiles
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.storage import ingestion
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
@@ -76,9 +76,9 @@ def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.
 
     From the raw persona file; used by the selections, the encoder and the persona cache.
     """
-    config = project.dataset(context.partition_key)
-    summaries = _read(ingestion.read_item_summaries, config.data.item_summary)
-    return _ingested(project, context, ingestion.read_personas(config.data.persona, summaries))
+    raw = RawFiles(project.dataset(context.partition_key).data)
+    summaries = raw.optional("item_summary", ingestion.read_item_summaries)
+    return _ingested(project, context, raw, raw.read("persona", ingestion.read_personas, item_summaries=summaries))
 
 
 @_asset("histories", "inputs", {"polars"})
@@ -87,15 +87,16 @@ def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg
 
     From the raw leave-one-out histories; used by the encoder, the interaction cache and the metrics.
     """
-    data = project.dataset(context.partition_key).data
-    ingested = ingestion.read_histories(
-        data.loo_history,
-        data.schema,
-        ground_truth=_read(_ground_truth_table, data.gt),
-        item_summaries=_read(ingestion.read_item_summaries, data.item_summary),
-        aspects=_read(lambda path: ingestion.read_aspects(path, data.schema), data.aspects),
+    raw = RawFiles(project.dataset(context.partition_key).data)
+    ingested = raw.read(
+        "loo_history",
+        ingestion.read_histories,
+        schema=raw.data.schema,
+        ground_truth=raw.optional("gt", ingestion.read_ground_truth),
+        item_summaries=raw.optional("item_summary", ingestion.read_item_summaries),
+        aspects=raw.optional("aspects", ingestion.read_aspects, schema=raw.data.schema),
     )
-    return _ingested(project, context, ingested)
+    return _ingested(project, context, raw, ingested)
 
 
 @_asset("selected_personas", "inputs", {"polars"})
@@ -106,23 +107,28 @@ def selected_personas(
 
     From the raw selections, resolved against the personas; the encoder learns from them.
     """
-    data = project.dataset(context.partition_key).data
-    truth = _read(_ground_truth_table, data.gt)
-    return _ingested(project, context, ingestion.read_selections(data.selected, personas, truth))
+    raw = RawFiles(project.dataset(context.partition_key).data)
+    truth = raw.optional("gt", ingestion.read_ground_truth)
+    ingested = raw.read("selected", ingestion.read_selections, personas=personas, ground_truth=truth)
+    return _ingested(project, context, raw, ingested)
 
 
 @_asset("candidates", "inputs", {"polars"})
 def candidates(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
     """One row per (user, rank): the retriever's lists, best first. They are what is reranked."""
-    path = project.dataset(context.partition_key).raw_path("candidates")
-    return _ingested(project, context, ingestion.read_candidates(path))
+    config = project.dataset(context.partition_key)
+    config.raw_path("candidates")
+    raw = RawFiles(config.data)
+    return _ingested(project, context, raw, raw.read("candidates", ingestion.read_candidates))
 
 
 @_asset("ground_truth", "inputs", {"polars"})
 def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
     """One row per (user, held-out item): what the metrics look for in the lists."""
-    path = project.dataset(context.partition_key).raw_path("gt")
-    return _ingested(project, context, ingestion.read_ground_truth(path))
+    config = project.dataset(context.partition_key)
+    config.raw_path("gt")
+    raw = RawFiles(config.data)
+    return _ingested(project, context, raw, raw.read("gt", ingestion.read_ground_truth))
 
 
 @_asset("trained_encoder", "training", {"pytorch", "huggingface"}, pool=GPU_POOL)
@@ -244,7 +250,7 @@ def rerank_metrics(
     From the reranked lists and the ground truth; `out_root/rerank/metrics.json` always links to the current ones.
     """
     config = project.dataset(context.partition_key)
-    reviews = _read(ingestion.read_reviews, config.data.reviews)
+    reviews = RawFiles(config.data).optional("reviews", ingestion.read_reviews)
     ranks = metrics.hit_ranks(reranked_candidates, ground_truth)
     scenarios = metrics.scenario_users(histories if reviews is None else reviews, ground_truth)
     measured = RerankMetrics(
@@ -288,15 +294,6 @@ all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
 ]
 
 
-def _read(reader: Callable[[Path], pl.DataFrame], path: Path | None) -> pl.DataFrame | None:
-    """Read a file that need not be configured."""
-    return None if path is None else reader(path)
-
-
-def _ground_truth_table(path: Path) -> pl.DataFrame:
-    return ingestion.read_ground_truth(path).table
-
-
 def _result(
     project: ProjectResource, context: dg.AssetExecutionContext, value: Any, metadata: Mapping[str, Any]
 ) -> dg.MaterializeResult[Any]:
@@ -307,9 +304,18 @@ def _result(
 
 
 def _ingested(
-    project: ProjectResource, context: dg.AssetExecutionContext, ingested: Ingested
+    project: ProjectResource, context: dg.AssetExecutionContext, raw: RawFiles, ingested: Ingested
 ) -> dg.MaterializeResult[pl.DataFrame]:
-    counts = {"rows_read": ingested.read, **_left_out(ingested.left_out)}
+    """The table with its account; bad lines of all files that were read for it go to the quarantine."""
+    quarantine = raw.data.out_root / "quarantine" / f"{context.asset_key.path[-1]}.jsonl"
+    ingestion.write_quarantine(raw.bad_lines, quarantine)
+    counts: dict[str, Any] = {
+        "rows_read": ingested.read,
+        "quarantined": len(ingested.bad_lines),
+        **_left_out(ingested.left_out),
+    }
+    if raw.bad_lines:
+        counts["quarantine"] = dg.MetadataValue.path(str(quarantine))
     filled = {f"filled: {what}": count for what, count in ingested.filled.items()}
     return _result(project, context, ingested.table, counts | filled)
 

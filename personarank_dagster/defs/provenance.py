@@ -46,8 +46,11 @@ CODE_VERSIONS: dict[str, str] = dict.fromkeys(UPSTREAM, "1")
 
 # Settings that decide an asset's result; all others can change without making it stale.
 SETTINGS: dict[str, Callable[[DatasetConfig], object]] = {
-    "personas": lambda config: config.data.schema,
-    "histories": lambda config: config.data.schema,
+    "personas": lambda config: _bad_row_rules(config),
+    "histories": lambda config: (config.data.schema, _bad_row_rules(config)),
+    "selected_personas": lambda config: _bad_row_rules(config),
+    "candidates": lambda config: _bad_row_rules(config),
+    "ground_truth": lambda config: _bad_row_rules(config),
     "trained_encoder": lambda config: (
         TEMPLATE_VERSION,
         config.template,
@@ -58,6 +61,10 @@ SETTINGS: dict[str, Callable[[DatasetConfig], object]] = {
     "reranked_candidates": lambda config: (config.rerank.alpha, config.rerank.user_max_k, config.train.gamma),
     "rerank_metrics": lambda config: config.rerank.ks,
 }
+
+
+def _bad_row_rules(config: DatasetConfig) -> object:
+    return config.data.on_bad_row, config.data.max_bad_share
 
 
 def provenance(

@@ -1,10 +1,11 @@
 """Raw files in, tables out: each function reads one kind of file and counts every row that it leaves out."""
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 
@@ -12,7 +13,7 @@ from personarank_dagster.core import schemas
 from personarank_dagster.core.datasets import SchemaName, aspect_columns
 from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.schemas import Schema
-from personarank_dagster.storage.readers import read_rows
+from personarank_dagster.storage.readers import BadLine, ReadRules, check_share, read_rows
 from personarank_dagster.storage.rows import (
     CandidatesRow,
     GroundTruthRow,
@@ -21,75 +22,54 @@ from personarank_dagster.storage.rows import (
     ItemPersonasRow,
     ItemReviewRow,
     ItemSummaryRow,
-    ReviewRow,
     RowError,
     SelectionsRow,
     aspects_of,
     microseconds,
 )
 
+RowT = TypeVar("RowT")
+
+FAIL = ReadRules()
+
 PAD = "[PAD]"
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """A table and the account of it: rows read = kept + left out, by reason. `filled` counts values, not rows."""
+    """A table and the account of it: rows read = kept + quarantined lines + left out, by reason.
+
+    `filled` counts values that were missing and came from another file; `bad_lines` were set aside.
+    """
 
     table: pl.DataFrame
     read: int
     left_out: dict[str, int] = field(default_factory=dict)
     filled: dict[str, int] = field(default_factory=dict)
+    bad_lines: list[BadLine] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.read != self.table.height + sum(self.left_out.values()):
-            raise ContractError(f"rows read {self.read} != kept {self.table.height} + left out {self.left_out}")
+        if self.read != self.table.height + len(self.bad_lines) + sum(self.left_out.values()):
+            raise ContractError(
+                f"rows read {self.read} != kept {self.table.height} + quarantined {len(self.bad_lines)} "
+                f"+ left out {self.left_out}"
+            )
 
 
-class _Columns:
-    """A table under construction, column by column."""
-
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
-        self.columns: dict[str, list[Any]] = {name: [] for name in schema}
-        self.left_out: Counter[str] = Counter()
-
-    def add(self, *values: Any) -> None:
-        for column, value in zip(self.columns.values(), values, strict=True):
-            column.append(value)
-
-    def table(self) -> pl.DataFrame:
-        return pl.DataFrame(self.columns, schema=self.schema)
+Values = tuple[Any, ...]
 
 
-def read_personas(path: Path, item_summaries: pl.DataFrame | None = None) -> Ingested:
+def read_personas(path: Path, rules: ReadRules = FAIL, *, item_summaries: pl.DataFrame | None = None) -> Ingested:
     """One row per persona, by item in file order. A missing Item_Summary is filled from `item_summaries`."""
-    rows = _Columns(schemas.PERSONAS)
-    for place, line in read_rows(path, ItemPersonasRow):
-        try:
-            item_id = line.item()
-            for i, persona in enumerate(line.personas):
-                full_id = f"{item_id}_{persona.ID}"
-                if persona.unique_persona_id not in (None, full_id):
-                    rule = f"expected {full_id!r}, got {persona.unique_persona_id!r}"
-                    raise RowError(f"personas[{i}].unique_persona_id", rule)
-                rows.add(
-                    item_id,
-                    persona.ID,
-                    full_id,
-                    persona.Name,
-                    persona.Description,
-                    persona.Preference_Rationale,
-                    persona.Item_Summary,
-                )
-        except RowError as error:
-            raise place.error(error) from None
-    table, filled = _fill_summaries(rows.table(), item_summaries)
-    return Ingested(table, read=table.height, filled=filled)
+    read = _read(path, ItemPersonasRow, schemas.PERSONAS, _persona_values, rules)
+    table, filled = _fill_summaries(read.table, item_summaries)
+    return replace(read, table=table, filled=filled)
 
 
 def read_histories(
     path: Path,
     schema: SchemaName,
+    rules: ReadRules = FAIL,
     *,
     ground_truth: pl.DataFrame | None = None,
     item_summaries: pl.DataFrame | None = None,
@@ -99,125 +79,178 @@ def read_histories(
 
     Missing summaries and aspects are filled from `item_summaries` and `aspects` where these are given.
     """
-    rows = _Columns(schemas.histories(schema))
     keys = aspect_columns(schema)
-    for place, line in read_rows(path, HistoryRow):
-        try:
-            for i, review in enumerate(line.reviews):
-                rows.add(*_interaction(line.user_id, review, f"reviews[{i}].", keys))
-        except RowError as error:
-            raise place.error(error) from None
-    table = rows.table().sort("user_id", "timestamp", maintain_order=True)
+    columns = schemas.histories(schema)
+    read = _read(path, HistoryRow, columns, lambda line: _interaction_values(line, keys), rules)
+    table = read.table.sort("user_id", "timestamp", maintain_order=True)
     kept = _without_ground_truth(table, ground_truth)
     kept, filled = _fill_summaries(kept, item_summaries)
     kept, filled_aspects = _fill_aspects(kept, keys, aspects)
     kept = kept.with_columns(position=pl.int_range(pl.len(), dtype=pl.UInt32).over("user_id"))
     left_out = _without_zeros({"the user's ground truth": table.height - kept.height})
-    return Ingested(kept, read=table.height, left_out=left_out, filled=filled | filled_aspects)
+    return replace(read, table=kept, left_out=left_out, filled=filled | filled_aspects)
 
 
-def read_selections(path: Path, personas: pl.DataFrame, ground_truth: pl.DataFrame | None = None) -> Ingested:
+def read_selections(
+    path: Path, personas: pl.DataFrame, rules: ReadRules = FAIL, *, ground_truth: pl.DataFrame | None = None
+) -> Ingested:
     """One row per selection, resolved against the personas; never of a user's ground truth."""
-    rows = _Columns(schemas.SELECTED_PERSONAS)
-    for place, line in read_rows(path, SelectionsRow):
-        try:
-            for one in line.selections():
-                full_id = _full_persona_id(one.target_item_id, one.selected_persona_id)
-                name, reasoning = one.selected_persona_name, one.selection_reasoning
-                rows.add(line.user_id, one.target_item_id, full_id, name, reasoning)
-        except RowError as error:
-            raise place.error(error) from None
-    table = rows.table()
-    trainable = _without_ground_truth(table, ground_truth, item="target_item_id")
+    read = _read(path, SelectionsRow, schemas.SELECTED_PERSONAS, _selection_values, rules)
+    trainable = _without_ground_truth(read.table, ground_truth, item="target_item_id")
     catalogue = personas.select("unique_persona_id", target_item_id="item_id")
     resolved = trainable.join(
         catalogue, on=["target_item_id", "unique_persona_id"], how="semi", maintain_order="left"
     )
     left_out = {
-        "the target is the user's ground truth": table.height - trainable.height,
+        "the target is the user's ground truth": read.table.height - trainable.height,
         "the persona is not in the catalogue": trainable.height - resolved.height,
     }
-    return Ingested(resolved, read=table.height, left_out=_without_zeros(left_out))
+    return replace(read, table=resolved, left_out=_without_zeros(left_out))
 
 
-def read_candidates(path: Path) -> Ingested:
+def read_candidates(path: Path, rules: ReadRules = FAIL) -> Ingested:
     """One row per (user, rank), best first, without `[PAD]` entries and repeated items."""
-    rows = _Columns(schemas.CANDIDATES)
-    read = 0
-    for place, line in read_rows(path, CandidatesRow):
-        seen: set[str] = set()
-        for i, candidate in enumerate(line.results):
-            read += 1
-            try:
-                item_id = candidate.item(f"results[{i}].")
-            except RowError as error:
-                raise place.error(error) from None
-            if item_id == PAD or item_id in seen:
-                rows.left_out["padding" if item_id == PAD else "repeated candidate"] += 1
-                continue
-            seen.add(item_id)
-            rows.add(line.user_id, len(seen), item_id, candidate.score)
-    return Ingested(rows.table(), read=read, left_out=dict(rows.left_out))
+    read = _read(path, CandidatesRow, schemas.CANDIDATES, _candidate_values, rules)
+    unpadded = read.table.filter(pl.col("item_id") != PAD)
+    kept = unpadded.unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    ranked = kept.with_columns(candidate_rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("user_id"))
+    left_out = {
+        "padding": read.table.height - unpadded.height,
+        "repeated candidate": unpadded.height - kept.height,
+    }
+    return replace(read, table=ranked, left_out=_without_zeros(left_out))
 
 
-def read_ground_truth(path: Path) -> Ingested:
+def read_ground_truth(path: Path, rules: ReadRules = FAIL) -> Ingested:
     """One row per (user, held-out item)."""
-    table = _user_items(path, GroundTruthRow)
-    kept = table.unique(maintain_order=True)
-    return Ingested(kept, read=table.height, left_out=_without_zeros({"repeated": table.height - kept.height}))
+    return _unique(_read(path, GroundTruthRow, schemas.GROUND_TRUTH, _user_item_values, rules), "user_id", "item_id")
 
 
-def read_reviews(path: Path) -> pl.DataFrame:
+def read_reviews(path: Path, rules: ReadRules = FAIL) -> Ingested:
     """(user, item) of every review, for the activity and popularity of the scenarios."""
-    return _user_items(path, ItemReviewRow)
+    return _read(path, ItemReviewRow, schemas.GROUND_TRUTH, _user_item_values, rules)
 
 
-def read_item_summaries(path: Path) -> pl.DataFrame:
+def read_item_summaries(path: Path, rules: ReadRules = FAIL) -> Ingested:
     """Item summaries: item_id, item_summary; the first of an item counts."""
-    rows = _Columns({"item_id": pl.String(), "item_summary": pl.String()})
-    for place, line in read_rows(path, ItemSummaryRow):
-        try:
-            rows.add(line.item(), line.item_summary)
-        except RowError as error:
-            raise place.error(error) from None
-    return rows.table().drop_nulls().unique("item_id", keep="first", maintain_order=True)
+    columns: Schema = {"item_id": pl.String(), "item_summary": pl.String()}
+    read = _read(path, ItemSummaryRow, columns, lambda line: [(line.item(), line.item_summary)], rules)
+    return _unique(read, "item_id")
 
 
-def read_aspects(path: Path, schema: SchemaName) -> pl.DataFrame:
+def read_aspects(path: Path, schema: SchemaName, rules: ReadRules = FAIL) -> Ingested:
     """Aspects by review: user_id, item_id and the aspect columns; the first review of a user and item counts."""
     keys = aspect_columns(schema)
-    rows = _Columns({name: pl.String() for name in ("user_id", "item_id", *keys)})
-    for place, line in read_rows(path, ItemAspectsRow):
+    columns: Schema = {name: pl.String() for name in ("user_id", "item_id", *keys)}
+    read = _read(path, ItemAspectsRow, columns, lambda line: _aspect_values(line, keys), rules)
+    return _unique(read, "user_id", "item_id")
+
+
+def write_quarantine(bad_lines: Sequence[BadLine], path: Path) -> None:
+    """Write bad lines, verbatim, with file, line and reason; without any, the file goes. Replaced in one step.
+
+    Bytes that are no UTF-8 are kept in `content` as lone surrogates (Python's surrogateescape).
+    """
+    if not bad_lines:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="ascii") as file:
+        for line in bad_lines:
+            content = line.content.decode("utf-8", "surrogateescape").rstrip("\n")
+            reason = line.reason.lstrip(":, ")
+            file.write(json.dumps({"file": str(line.path), "line": line.line, "reason": reason, "content": content}))
+            file.write("\n")
+    temporary.replace(path)
+
+
+def _read(
+    path: Path,
+    row_type: type[RowT],
+    schema: Schema,
+    values_of: Callable[[RowT], Iterable[Values]],
+    rules: ReadRules,
+) -> Ingested:
+    """Turn each line into its rows; a line is kept with all of them or set aside whole."""
+    columns: list[list[Any]] = [[] for _ in schema]
+    bad_lines: list[BadLine] = []
+    num_lines = 0
+    for line, row in read_rows(path, row_type, rules):
+        num_lines += 1
+        if isinstance(row, BadLine):
+            bad_lines.append(row)
+            continue
         try:
-            for i, review in enumerate(line.reviews_with_aspects()):
-                found = aspects_of(review.extracted_aspects, f"aspects[{i}].extracted_aspects")
-                rows.add(review.user_id, review.item_id or line.item(), *(found.get(key) for key in keys))
+            rows = list(values_of(row))
         except RowError as error:
-            raise place.error(error) from None
-    return rows.table().unique(["user_id", "item_id"], keep="first", maintain_order=True)
+            bad_lines.append(line.bad(error))
+            continue
+        for values in rows:
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+    check_share(path, bad_lines, num_lines, rules)
+    table = pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
+    return Ingested(table, read=table.height + len(bad_lines), bad_lines=bad_lines)
 
 
-def _interaction(user_id: str, review: ReviewRow, path: str, keys: tuple[str, ...]) -> Iterator[Any]:
-    if review.user_id not in (None, user_id):
-        raise RowError(path + "user_id", f"expected the user of the line, {user_id!r}, got {review.user_id!r}")
-    yield user_id
-    yield 0  # the position is known once all reviews are sorted
-    yield review.item(path)
-    yield review.rating
-    yield microseconds(review.timestamp, path + "timestamp")
-    yield review.summary
-    extracted = aspects_of(review.extracted, path + "extracted")
-    yield from (extracted.get(key) for key in keys)
+def _persona_values(line: ItemPersonasRow) -> Iterator[Values]:
+    item_id = line.item()
+    for i, persona in enumerate(line.personas):
+        full_id = f"{item_id}_{persona.ID}"
+        if persona.unique_persona_id not in (None, full_id):
+            rule = f"expected {full_id!r}, got {persona.unique_persona_id!r}"
+            raise RowError(f"personas[{i}].unique_persona_id", rule)
+        texts = (persona.Name, persona.Description, persona.Preference_Rationale, persona.Item_Summary)
+        yield item_id, persona.ID, full_id, *texts
 
 
-def _user_items(path: Path, row_type: type[GroundTruthRow] | type[ItemReviewRow]) -> pl.DataFrame:
-    rows = _Columns(schemas.GROUND_TRUTH)
-    for place, line in read_rows(path, row_type):
-        try:
-            rows.add(line.user_id, line.item())
-        except RowError as error:
-            raise place.error(error) from None
-    return rows.table()
+def _interaction_values(line: HistoryRow, keys: tuple[str, ...]) -> Iterator[Values]:
+    for i, review in enumerate(line.reviews):
+        path = f"reviews[{i}]."
+        if review.user_id not in (None, line.user_id):
+            rule = f"expected the user of the line, {line.user_id!r}, got {review.user_id!r}"
+            raise RowError(path + "user_id", rule)
+        if not isfinite(review.rating):
+            raise RowError(path + "rating", f"expected a finite number, got {review.rating}")
+        extracted = aspects_of(review.extracted, path + "extracted")
+        yield (
+            line.user_id,
+            0,  # the position is known once all reviews are sorted
+            review.item(path),
+            review.rating,
+            microseconds(review.timestamp, path + "timestamp"),
+            review.summary,
+            *(extracted.get(key) for key in keys),
+        )
+
+
+def _selection_values(line: SelectionsRow) -> Iterator[Values]:
+    for one in line.selections():
+        full_id = _full_persona_id(one.target_item_id, one.selected_persona_id)
+        yield line.user_id, one.target_item_id, full_id, one.selected_persona_name, one.selection_reasoning
+
+
+def _candidate_values(line: CandidatesRow) -> Iterator[Values]:
+    for i, candidate in enumerate(line.results):
+        if not isfinite(candidate.score):
+            raise RowError(f"results[{i}].score", f"expected a finite number, got {candidate.score}")
+        yield line.user_id, i + 1, candidate.item(f"results[{i}]."), candidate.score
+
+
+def _user_item_values(line: GroundTruthRow | ItemReviewRow) -> Iterator[Values]:
+    yield line.user_id, line.item()
+
+
+def _aspect_values(line: ItemAspectsRow, keys: tuple[str, ...]) -> Iterator[Values]:
+    for i, review in enumerate(line.reviews_with_aspects()):
+        extracted = aspects_of(review.extracted_aspects, f"aspects[{i}].extracted_aspects")
+        yield review.user_id, review.item_id or line.item(), *(extracted.get(key) for key in keys)
+
+
+def _unique(read: Ingested, *key: str) -> Ingested:
+    kept = read.table.unique(key, keep="first", maintain_order=True)
+    return replace(read, table=kept, left_out=_without_zeros({"repeated": read.table.height - kept.height}))
 
 
 def _full_persona_id(item_id: str, persona_id: str) -> str:

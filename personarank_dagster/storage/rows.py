@@ -13,6 +13,9 @@ Timestamp = int | float | str
 # Epoch numbers from here on are milliseconds: as seconds they would lie beyond the year 5000.
 FIRST_MILLISECONDS = 100_000_000_000
 
+# The year 3000, in microseconds.
+LAST_MICROSECONDS = 32_503_680_000_000_000
+
 
 class RowError(ValueError):
     """A line has the right types but breaks a rule; `path` says where, the message says the rule and the value."""
@@ -187,6 +190,8 @@ def microseconds(timestamp: Timestamp, path: str) -> int:
     """UTC microseconds of epoch seconds, epoch milliseconds, or ISO text (UTC where it names no zone)."""
     if not isinstance(timestamp, str):
         scale = 1_000 if abs(timestamp) >= FIRST_MILLISECONDS else 1_000_000
+        if not abs(timestamp) * scale < LAST_MICROSECONDS:
+            raise RowError(path, f"expected a time before the year 3000, got {timestamp}")
         return round(timestamp * scale)
     try:
         moment = datetime.fromisoformat(timestamp)

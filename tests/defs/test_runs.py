@@ -75,7 +75,7 @@ def test_a_result_that_breaks_its_contract_is_not_published(
     event = materialization(instance, "ground_truth")
 
     repeated = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["i", "i"]}, schema=schemas.GROUND_TRUTH)
-    monkeypatch.setattr(ingestion, "read_ground_truth", lambda path: ingestion.Ingested(repeated, read=2))
+    monkeypatch.setattr(ingestion, "read_ground_truth", lambda path, rules: ingestion.Ingested(repeated, read=2))
     outcome = run(instance, "ground_truth", force=True)
     assert "ground_truth (amazon): user_id, item_id must be unique" in outcome.failures["ground_truth"]
     assert project.versions("ground_truth", "amazon").current() == good

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 
 from personarank_dagster.core.errors import InputError
 from personarank_dagster.storage import ingestion
+from personarank_dagster.storage.readers import ReadRules, read_rows
+from personarank_dagster.storage.rows import GroundTruthRow
 
 REVIEW = {
     "item_id": "i1",
@@ -82,9 +85,11 @@ def test_ground_truth_items_are_left_out_of_histories_and_counted(tmp_path: Path
 
 
 def test_missing_summaries_and_aspects_are_filled_and_counted(tmp_path: Path) -> None:
-    summaries = ingestion.read_item_summaries(lines(tmp_path / "s.jsonl", {"item_id": "i1", "item_summary": "Lamp"}))
+    summaries = ingestion.read_item_summaries(
+        lines(tmp_path / "s.jsonl", {"item_id": "i1", "item_summary": "Lamp"})
+    ).table
     found = {"item_id": "i1", "aspects": [{"user_id": "u", "extracted_aspects": {"usage_context": "bed"}}]}
-    aspects = ingestion.read_aspects(lines(tmp_path / "a.jsonl", found), "amazon")
+    aspects = ingestion.read_aspects(lines(tmp_path / "a.jsonl", found), "amazon").table
     path = history(tmp_path, {"summary": None, "extracted": None})
     ingested = ingestion.read_histories(path, "amazon", item_summaries=summaries, aspects=aspects)
     assert ingested.table.select("item_summary", "usage_context").rows() == [("Lamp", "bed")]
@@ -114,7 +119,7 @@ def test_selections_that_cannot_be_used_are_left_out_by_reason(tmp_path: Path) -
     targets = [("i1", "P1"), ("i1", "P9"), ("i2", "P1")]
     rows = [{"user_id": "u", "target_item_id": item, "selected_persona_id": persona} for item, persona in targets]
     truth = pl.DataFrame({"user_id": ["u"], "item_id": ["i2"]})
-    ingested = ingestion.read_selections(lines(tmp_path / "s.jsonl", *rows), PERSONAS, truth)
+    ingested = ingestion.read_selections(lines(tmp_path / "s.jsonl", *rows), PERSONAS, ground_truth=truth)
     assert ingested.table.height == 1
     assert ingested.left_out == {
         "the target is the user's ground truth": 1,
@@ -125,7 +130,7 @@ def test_selections_that_cannot_be_used_are_left_out_by_reason(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"user_id": "u", "reviews": [', r"h\.jsonl line 2: not valid JSON"),
+        ('{"user_id": "u", "reviews": [', r"h\.jsonl line 2: is not valid JSON"),
         ("null", r"h\.jsonl line 2: expected `object`, got `null`"),
         ({"reviews": []}, r"h\.jsonl line 2: object missing required field `user_id`"),
         (
@@ -184,3 +189,133 @@ def test_a_truncated_gzip_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"gt\.jsonl\.gz: cannot be read"):
         ingestion.read_ground_truth(path)
+
+
+GOOD = b'{"user_id": "u", "item_id": "i"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (GOOD + b"\x00\n", r"line 2: is not valid JSON: .* invalid character"),
+        (b"\xef\xbb\xbf" + GOOD, r"line 1: is not valid JSON: the file starts with a byte order mark; save it"),
+        (GOOD + b'{"user_id": "\xff", "item_id": "i"}\n', r"line 2: is not valid JSON: 'utf-8' codec"),
+        (GOOD + b'{"user_id": "u", "item_id": "i", "x": "\xff"}\n', r"line 2: is not valid JSON: 'utf-8' codec"),
+        (GOOD + b'{"user_id": NaN, "item_id": "i"}\n', r"line 2: is not valid JSON: .* invalid character"),
+        (GOOD + b'{"user_id": "u", "item_id": "i", "x": ' + b"[" * 10_000 + b"\n", r"line 2: is nested too deep"),
+        (GOOD + b"[" * 10_000 + b"]" * 10_000 + b"\n", r"line 2: expected `object`, got `array`"),
+        (b'{"user_id": "u", "item_id": "i", "user_id": "v"}\n', r"line 1: .* key 'user_id' is given twice"),
+        (GOOD + b'{"user_id": "\\ud800", "item_id": "i"}\n', r"line 2: is not valid JSON: .* surrogate"),
+        (GOOD.strip() + GOOD, r"line 1: is not valid JSON: .* trailing characters"),
+    ],
+    ids=["nul", "bom", "utf-8", "unread utf-8", "nan", "deep", "deep array", "twice", "surrogate", "two objects"],
+)
+def test_hostile_bytes_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "gt.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        ingestion.read_ground_truth(tmp_path / "gt.jsonl")
+
+
+@pytest.mark.parametrize("rating", ["1e400", "NaN", "-Infinity"])
+def test_ratings_that_are_no_finite_number_are_named(tmp_path: Path, rating: str) -> None:
+    text = json.dumps({"user_id": "u", "reviews": [REVIEW]}).replace('"rating": 5.0', f'"rating": {rating}')
+    with pytest.raises(InputError, match=r"h\.jsonl line 1"):
+        ingestion.read_histories(lines(tmp_path / "h.jsonl", text), "amazon")
+
+
+@pytest.mark.parametrize("timestamp", [10**30, 1e300, -(10**30)])
+def test_times_beyond_64_bits_are_named(tmp_path: Path, timestamp: Any) -> None:
+    with pytest.raises(InputError, match=r"reviews\[0\]\.timestamp: expected a time before the year 3000"):
+        ingestion.read_histories(history(tmp_path, {"timestamp": timestamp}), "amazon")
+
+
+def test_nan_in_parquet_is_named(tmp_path: Path) -> None:
+    row = {"user_id": "u", "reviews": [REVIEW | {"extracted": None, "rating": float("nan")}]}
+    pl.DataFrame([row]).write_parquet(tmp_path / "h.parquet")
+    with pytest.raises(InputError, match=r"h\.parquet line 1, field reviews\[0\]\.rating"):
+        ingestion.read_histories(tmp_path / "h.parquet", "amazon")
+
+
+def test_carriage_returns_and_blank_lines_are_white_space(tmp_path: Path) -> None:
+    (tmp_path / "gt.jsonl").write_bytes(GOOD.replace(b"\n", b"\r\n") + b"\r\n\n" + GOOD.replace(b'"u"', b'"v"'))
+    assert ingestion.read_ground_truth(tmp_path / "gt.jsonl").table["user_id"].to_list() == ["u", "v"]
+
+
+@pytest.mark.parametrize("name", ["gt.jsonl", "gt.jsonl.gz"])
+def test_an_empty_file_is_an_empty_table(tmp_path: Path, name: str) -> None:
+    assert ingestion.read_ground_truth(lines(tmp_path / name)).table.is_empty()
+
+
+def test_a_line_over_the_limit_stops_before_it_is_in_memory(tmp_path: Path) -> None:
+    with (tmp_path / "gt.jsonl").open("wb") as file:
+        file.write(GOOD)
+        file.truncate(3 << 30)  # a sparse file: its second line is 3 GiB of zeros
+    rules = ReadRules(on_bad_row="quarantine", max_line_bytes=1 << 20)
+    with pytest.raises(InputError, match=r"gt\.jsonl line 2: is longer than max_line_mb 1; split it or raise"):
+        ingestion.read_ground_truth(tmp_path / "gt.jsonl", rules)
+
+
+def test_an_exploding_gzip_stops(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "gt.jsonl.gz", "wb") as file:
+        for _ in range(80):
+            file.write(b" " * (1 << 20) + b"\n")
+    with pytest.raises(InputError, match=r"unpacks to more than max_gzip_ratio 200 times its size"):
+        ingestion.read_ground_truth(tmp_path / "gt.jsonl.gz")
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gt.jsonl")
+    with pytest.raises(InputError, match="got not a regular file"):
+        ingestion.read_ground_truth(tmp_path / "gt.jsonl")
+
+
+def test_a_file_that_changes_while_it_is_read_stops(tmp_path: Path) -> None:
+    path = tmp_path / "gt.jsonl"
+    path.write_bytes(GOOD)
+    rows = read_rows(path, GroundTruthRow, ReadRules())
+    next(rows)
+    path.write_bytes(GOOD * 2)
+    with pytest.raises(InputError, match="changed while it was read"):
+        list(rows)
+
+
+def mixed(tmp_path: Path, num_bad: int, num_good: int) -> Path:
+    rows = [{"user_id": f"u{n}", "item_id": "i"} for n in range(num_good)]
+    return lines(tmp_path / "gt.jsonl", *[f'{{"bad": {n}}}' for n in range(num_bad)], *rows)
+
+
+def test_fail_reads_on_and_names_the_total_and_the_first_twenty_places(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        ingestion.read_ground_truth(mixed(tmp_path, num_bad=30, num_good=5))
+    first, *places = str(error.value).splitlines()
+    assert "gt.jsonl: 30 bad lines of 35; fix the line or set on_bad_row: quarantine" in first
+    assert len(places) == 20
+    assert "gt.jsonl line 20: object missing required field `user_id`, got {'bad': 19}" in places[-1]
+
+
+def test_quarantine_sets_bad_lines_aside_and_counts_them(tmp_path: Path) -> None:
+    rules = ReadRules(on_bad_row="quarantine", max_bad_share=0.3)
+    ingested = ingestion.read_ground_truth(mixed(tmp_path, num_bad=2, num_good=8), rules)
+    assert (ingested.read, ingested.table.height, len(ingested.bad_lines)) == (10, 8, 2)
+    target = tmp_path / "out" / "quarantine" / "ground_truth.jsonl"
+    ingestion.write_quarantine(ingested.bad_lines, target)
+    written = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [(row["line"], row["content"]) for row in written] == [(1, '{"bad": 0}'), (2, '{"bad": 1}')]
+    assert written[0]["reason"] == "object missing required field `user_id`, got {'bad': 0}"
+    ingestion.write_quarantine([], target)
+    assert not target.exists()
+
+
+def test_too_many_bad_lines_stop_a_quarantine(tmp_path: Path) -> None:
+    rules = ReadRules(on_bad_row="quarantine", max_bad_share=0.1)
+    with pytest.raises(InputError, match=r"2 bad lines of 10; more than max_bad_share 0\.1 of 10 lines"):
+        ingestion.read_ground_truth(mixed(tmp_path, num_bad=2, num_good=8), rules)
+
+
+def test_a_bad_review_sets_its_whole_line_aside(tmp_path: Path) -> None:
+    bad = {"user_id": "bad", "reviews": [REVIEW, REVIEW | {"item_id": None}]}
+    path = lines(tmp_path / "h.jsonl", bad, {"user_id": "good", "reviews": [REVIEW]})
+    rules = ReadRules(on_bad_row="quarantine", max_bad_share=0.5)
+    ingested = ingestion.read_histories(path, "amazon", rules)
+    assert ingested.table["user_id"].to_list() == ["good"]
+    assert json.loads(ingested.bad_lines[0].content) == bad
