@@ -171,7 +171,12 @@ def test_a_changed_file_reruns_its_asset_and_a_broken_one_keeps_the_last_good_ou
     [
         ("train.yaml", "gamma: 0.65", "gama: 0.65", r"train\.yaml: unknown key gama; did you mean gamma\?"),
         ("data.yaml", "/gt.jsonl.gz", "/gone.jsonl.gz", r"gone\.jsonl\.gz: expected .*, got no such file"),
-        ("data.yaml", "/gt.jsonl.gz", "/2_summary.jsonl.gz", r"summary\.jsonl\.gz line 1: .* missing .*`user_id`"),
+        (
+            "data.yaml",
+            "/gt.jsonl.gz",
+            "/2_summary.jsonl.gz",
+            r"summary\.jsonl\.gz: every line: .* missing .*`user_id`; is it the right",
+        ),
         (
             "data.yaml",
             "../outputs/amazon",

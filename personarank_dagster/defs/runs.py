@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import ConfigError, PersonarankError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import UPSTREAM, provenance, stale_reason
 from personarank_dagster.defs.resources import ProjectResource
@@ -122,13 +123,16 @@ def _failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     if result.success or steps:
         return steps
     failed = next(event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE)
-    return {"run": _message(failed.job_failure_data.error or failed)}
+    error = failed.job_failure_data.error
+    return {"run": _message(error) if error else str(failed.message)}
 
 
-def _message(error: object) -> str:
-    """Message of the innermost cause of a step's failure, on one line."""
-    cause = error
-    while getattr(cause, "cause", None):
-        cause = cause.cause  # type: ignore[attr-defined]
-    message: str = getattr(cause, "message", str(cause)).strip()
-    return message.split(": ", 1)[-1] if "personarank" in message.split(": ", 1)[0] else message
+OURS = {error.__name__ for error in PersonarankError.__subclasses__()}
+
+
+def _message(error: Any) -> str:
+    """Message of the error of ours among the causes of a step's failure, else of the innermost one."""
+    while error.cls_name not in OURS and error.cause:
+        error = error.cause
+    message = str(error.message).strip()
+    return message.split(": ", 1)[1] if error.cls_name in OURS else message

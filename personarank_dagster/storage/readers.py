@@ -95,6 +95,9 @@ def check_share(path: Path, bad: list[BadLine], num_lines: int, rules: ReadRules
     )
     if len(bad) == 1:
         raise InputError(f"{bad[0]}; {remedy}")
+    rules_broken = {line.reason.split(", got ")[0] for line in bad}
+    if len(bad) == num_lines and len(rules_broken) == 1:
+        raise InputError(f"{path}: every line{rules_broken.pop()}; is it the right file?")
     places = "\n".join(f"  {line}" for line in bad[:20])
     raise InputError(f"{path}: {len(bad)} bad lines of {num_lines}; {remedy}\n{places}")
 

@@ -293,6 +293,13 @@ def test_fail_reads_on_and_names_the_total_and_the_first_twenty_places(tmp_path:
     assert "gt.jsonl line 20: object missing required field `user_id`, got {'bad': 19}" in places[-1]
 
 
+def test_the_same_mistake_in_every_line_is_said_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        ingestion.read_ground_truth(mixed(tmp_path, num_bad=30, num_good=0))
+    path = tmp_path / "gt.jsonl"
+    assert str(error.value) == (f"{path}: every line: object missing required field `user_id`; is it the right file?")
+
+
 def test_quarantine_sets_bad_lines_aside_and_counts_them(tmp_path: Path) -> None:
     rules = ReadRules(on_bad_row="quarantine", max_bad_share=0.3)
     ingested = ingestion.read_ground_truth(mixed(tmp_path, num_bad=2, num_good=8), rules)
