@@ -1,6 +1,5 @@
 """The command line `personarank`."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -47,6 +46,15 @@ def _project_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+_partition_option = click.option(
+    "--partition",
+    "partitions",
+    multiple=True,
+    metavar="NAME|all",
+    help="Dataset; can be repeated. [default: all]",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="personarank")
 def main() -> None:
@@ -54,13 +62,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option(
-    "--partition",
-    "partitions",
-    multiple=True,
-    metavar="NAME|all",
-    help="Dataset; can be repeated. [default: all]",
-)
+@_partition_option
 @click.option(
     "--select",
     metavar="ASSETS",
@@ -74,8 +76,21 @@ def run(partitions: tuple[str, ...], select: str | None, force: bool) -> None:
     _find_dagster_home()
     from personarank_dagster.console import run_and_report
 
-    logging.getLogger("dagster").setLevel(logging.CRITICAL)
     sys.exit(0 if run_and_report(partitions, select=select, force=force) else 1)
+
+
+@main.command()
+@_partition_option
+@click.option("--strict", is_flag=True, help="Exit with 2 if a check warns.")
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+@_project_options
+@_plain_errors
+def validate(partitions: tuple[str, ...], strict: bool, as_json: bool) -> None:
+    """Read the raw files and check the data, and nothing else. Exit code 1 for errors, 0 or 2 for warnings."""
+    _find_dagster_home()
+    from personarank_dagster.console import validate_and_report
+
+    sys.exit(validate_and_report(partitions, strict=strict, as_json=as_json))
 
 
 @main.command()

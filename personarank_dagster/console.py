@@ -1,6 +1,8 @@
 """What `personarank run` shows: the plan, the progress, a table per dataset, where the outputs are."""
 
 import time
+from itertools import groupby
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -8,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.validation import data_checks
 from personarank_dagster.definitions import defs, project
+from personarank_dagster.defs.checks import CHECK_NAMES, Evaluation, evaluate
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.runs import Outcome, Plan, execute, plan_run
 from personarank_dagster.storage.versions import check_writable
@@ -30,6 +34,42 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     return not any(outcome.failures for outcome in outcomes)
 
 
+def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: bool) -> int:
+    """Ingest and check the data of the partitions; exit code 0, 1 for errors, 2 for warnings where `strict`."""
+    names = _resolve(partitions)
+    inputs = ",".join(dict.fromkeys(check.asset for check in data_checks(min_coverage=1.0)))
+    with dg.DagsterInstance.get() as instance:
+        outcomes = [_run(name, instance, select=inputs, force=False, quiet=as_json) for name in names]
+    found = {name: [evaluate(project, name, check) for check in CHECK_NAMES] for name in names}
+    if as_json:
+        console.print_json(data={name: [_as_json(one) for one in evaluations] for name, evaluations in found.items()})
+    else:
+        for name, evaluations in found.items():
+            _show_checks(name, evaluations)
+    failed = [one for evaluations in found.values() for one in evaluations if not one.passed]
+    if any(outcome.failures for outcome in outcomes) or any(one.is_error for one in failed):
+        return 1
+    return 2 if strict and failed else 0
+
+
+def _as_json(one: Evaluation) -> dict[str, Any]:
+    return {"check": one.check.name, "asset": one.check.asset, "result": one.result, **one.metadata}
+
+
+def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
+    table = Table(title=f"{name} · data checks", title_justify="left")
+    table.add_column("check", no_wrap=True)
+    table.add_column("result")
+    table.add_column("behind it")
+    colors = {"pass": "green", "warn": "yellow", "fail": "red"}
+    for asset, of_asset in groupby(evaluations, key=lambda one: one.check.asset):
+        table.add_section()
+        table.add_row(f"[bold]{asset}[/bold]")
+        for one in of_asset:
+            table.add_row(one.check.name, f"[{colors[one.result]}]{one.result}[/]", one.summary)
+    console.print(table)
+
+
 def _resolve(partitions: tuple[str, ...]) -> list[str]:
     known = list(dataset_partitions.get_partition_keys())
     names = known if not partitions or "all" in partitions else list(dict.fromkeys(partitions))
@@ -38,14 +78,17 @@ def _resolve(partitions: tuple[str, ...]) -> list[str]:
     return names
 
 
-def _run(partition: str, instance: dg.DagsterInstance, *, select: str | None, force: bool) -> Outcome:
+def _run(
+    partition: str, instance: dg.DagsterInstance, *, select: str | None, force: bool, quiet: bool = False
+) -> Outcome:
     plan = plan_run(defs, project, partition, select=select, force=force)
-    _show_plan(plan)
+    if not quiet:
+        _show_plan(plan)
     started = time.monotonic()
     outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal)
     for step, message in outcome.failures.items():
         errors.print(f"[red]{_title(partition)} · {step} failed:[/red] {message}", markup=True)
-    if outcome.run_id and not outcome.failures:
+    if outcome.run_id and not outcome.failures and not quiet:
         console.print(f"{_title(partition)}: done in {time.monotonic() - started:.0f} s")
     return outcome
 

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from personarank_dagster.defs.assets import all_assets
+from personarank_dagster.defs.checks import all_checks
 from personarank_dagster.defs.io_managers import VersionedIOManager
 from personarank_dagster.defs.jobs import full_refresh_job, metrics_report_job
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
@@ -11,6 +12,7 @@ project = ProjectResource()
 
 defs = dg.Definitions(
     assets=all_assets,
+    asset_checks=all_checks,
     jobs=[full_refresh_job, metrics_report_job],
     resources={
         "project": project,

@@ -6,3 +6,7 @@ import dagster as dg
 
 # Observable sources are a beta API of Dagster; there is no other for raw files with data versions.
 warnings.filterwarnings("ignore", message="Function `observable_source_asset`", category=dg.BetaWarning)
+# Without a partitions_def a check would load every partition.
+warnings.filterwarnings(
+    "ignore", message="Specifying a partitions_def on an AssetCheckSpec", category=dg.PreviewWarning
+)

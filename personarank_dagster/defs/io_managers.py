@@ -1,5 +1,6 @@
 """The IO manager: every output is a version, published whole; every input is the version that CURRENT names."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -32,7 +33,7 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             raise dg.Failure(str(error), allow_retries=False) from error
         loaded = self._loaded.pop((context.op_def.name, partition), {})
         version = self.project.versions(asset, partition).publish(
-            lambda directory: output.write(obj, directory),
+            lambda directory: {**_numbers(context.output_metadata), **output.write(obj, directory)},
             run_id=context.run_id,
             data_version=output.version_of(obj),
             provenance=provenance(self.project, asset, partition, loaded),
@@ -64,9 +65,16 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             link(version.directory / file, self.project.dataset(partition).data.out_root / name)
 
 
+def _numbers(metadata: Mapping[str, Any]) -> dict[str, int | float]:
+    """The numbers that the asset gave, for the manifest: what was read, what was left out."""
+    values = {key: getattr(value, "value", value) for key, value in metadata.items()}
+    return {key: value for key, value in values.items() if isinstance(value, int | float)}
+
+
 def _metadata(version: Version) -> dict[str, Any]:
-    numbers = {key: value for key, value in version.manifest.details.items() if isinstance(value, int | float)}
-    rows = {"dagster/row_count": numbers.pop("rows")} if "rows" in numbers else {}
+    written = ("vectors", "dimension")
+    numbers = {key: version.manifest.details[key] for key in written if key in version.manifest.details}
+    rows = {"dagster/row_count": version.manifest.details["rows"]} if "rows" in version.manifest.details else {}
     return {
         **rows,
         **numbers,

@@ -1,7 +1,9 @@
 """Materialisation in this process, of the cheap assets, on the committed sample data."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -14,6 +16,7 @@ from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.assets import raw_files
 from personarank_dagster.defs.runs import Outcome, execute, plan_run
 from personarank_dagster.storage import ingestion
+from personarank_dagster.storage.readers import ReadRules
 
 
 @pytest.fixture
@@ -80,6 +83,32 @@ def test_a_result_that_breaks_its_contract_is_not_published(
     assert "ground_truth (amazon): user_id, item_id must be unique" in outcome.failures["ground_truth"]
     assert project.versions("ground_truth", "amazon").current() == good
     assert materialization(instance, "ground_truth") == event
+
+
+def test_a_failing_blocking_check_stops_what_comes_after_it(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ingestion.read_personas
+
+    def read_with_a_blank_id(path: Path, rules: ReadRules, **options: Any) -> ingestion.Ingested:
+        ingested = read(path, rules, **options)
+        blank = pl.when(pl.col("item_id") == ingested.table["item_id"][0]).then(pl.lit(" ")).otherwise("item_id")
+        return replace(ingested, table=ingested.table.with_columns(item_id=blank))
+
+    monkeypatch.setattr(ingestion, "read_personas", read_with_a_blank_id)
+    outcome = run(instance, "personas,selected_personas")
+    assert "ids_of_personas_are_non_empty" in str(outcome.failures)
+    assert project.versions("selected_personas", "amazon").find_current() is None
+    assert materialization(instance, "selected_personas") is None
+
+
+def test_checks_are_recorded_for_their_partition(instance: dg.DagsterInstance) -> None:
+    assert run(instance, "candidates,histories,personas").failures == {}
+    key = dg.AssetCheckKey(dg.AssetKey("candidates"), "candidates_have_personas")
+    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    (evaluation,) = [record.event.dagster_event.asset_check_evaluation_data for record in records]
+    assert evaluation.passed
+    assert evaluation.metadata["total"].value == evaluation.metadata["bad"].value / evaluation.metadata["share"].value
 
 
 def test_raw_files_are_observed_per_partition(instance: dg.DagsterInstance) -> None:

@@ -1,0 +1,232 @@
+"""Checks of the data: each takes tables and says whether its name is true, with the numbers behind it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+
+from personarank_dagster.core.texts import PERSONA_FIELDS
+
+# Reviews older than the web shops that hold them are mistaken timestamps.
+FIRST_PLAUSIBLE_TIME = datetime(1995, 1, 1, tzinfo=UTC)
+
+# The judge's own words at the end of its reasoning: `Selection: 3. <item>_P3`, with or without bold face.
+JUDGED_ID = r"Selection:\W*(?:\d+\.\s*)?(?:\S+_)?(P\d+)"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: `bad` of `total` break the rule. `bad` is None where nothing is right or wrong about it."""
+
+    bad: int | None
+    total: int
+    numbers: Mapping[str, float | int]
+
+    @property
+    def share(self) -> float:
+        """Share of rows that break the rule; 0 where there are none."""
+        return (self.bad or 0) / self.total if self.total else 0.0
+
+
+Tables = Mapping[str, pl.DataFrame]
+
+
+def ids_are_non_empty(table: pl.DataFrame, columns: Sequence[str]) -> Finding:
+    """No id is null, blank or wrapped in white space."""
+    wrong = pl.any_horizontal(
+        pl.col(column).is_null() | (pl.col(column).str.strip_chars() != pl.col(column)) | (pl.col(column) == "")
+        for column in columns
+    )
+    return _count(table, wrong)
+
+
+def ratings_lie_within_1_and_5(histories: pl.DataFrame) -> Finding:
+    """Ratings are from 1 to 5; the mean shows a drift that the bounds do not."""
+    numbers = {"mean_rating": _number(histories["rating"].mean())}
+    return _count(histories, ~pl.col("rating").is_between(1, 5), numbers)
+
+
+def timestamps_are_plausible(histories: pl.DataFrame) -> Finding:
+    """No interaction is older than 1995 or in the future."""
+    latest = datetime.now(UTC) + timedelta(days=1)
+    return _count(histories, ~pl.col("timestamp").is_between(FIRST_PLAUSIBLE_TIME, latest))
+
+
+def histories_are_chronological(histories: pl.DataFrame) -> Finding:
+    """Within a user, time never goes back from one position to the next."""
+    earlier = pl.col("timestamp") < pl.col("timestamp").shift(1).over("user_id", order_by="position")
+    return _count(histories, earlier.fill_null(False))
+
+
+def items_have_one_to_seven_personas(personas: pl.DataFrame) -> Finding:
+    """An item has at most seven personas (one without any has no row)."""
+    counts = personas.group_by("item_id").len("count")
+    numbers = {"mean_personas": _number(counts["count"].mean())}
+    return _count(counts, ~pl.col("count").is_between(1, 7), numbers)
+
+
+def persona_texts_are_non_empty(personas: pl.DataFrame) -> Finding:
+    """Name, description and rationale of every persona say something."""
+    columns = [column for _, column in PERSONA_FIELDS.values() if column != "item_summary"]
+    return _count(personas, pl.any_horizontal(pl.col(column).str.strip_chars() == "" for column in columns))
+
+
+def persona_ids_are_item_and_id(personas: pl.DataFrame) -> Finding:
+    """`unique_persona_id` is `<item_id>_<ID>`."""
+    return _count(personas, pl.col("unique_persona_id") != pl.format("{}_{}", "item_id", "persona_id"))
+
+
+def selected_names_equal_the_catalogue(selections: pl.DataFrame, personas: pl.DataFrame) -> Finding:
+    """The name that a selection gives its persona is the persona's name."""
+    joined = selections.join(personas.select("unique_persona_id", "name"), on="unique_persona_id", how="left")
+    return _count(joined, (pl.col("selected_persona_name") != pl.col("name")).fill_null(False))
+
+
+def reasoning_agrees_with_the_selection(selections: pl.DataFrame) -> Finding:
+    """Where the judge's text ends in `Selection: … P3`, that is the persona of the row."""
+    judged = pl.col("selection_reasoning").str.extract_all(JUDGED_ID).list.last().str.extract(JUDGED_ID)
+    said = selections.with_columns(judged=judged).filter(pl.col("judged").is_not_null())
+    return _count(said, pl.col("unique_persona_id") != pl.format("{}_{}", "target_item_id", "judged"))
+
+
+def selected_users_have_histories(selections: pl.DataFrame, histories: pl.DataFrame) -> Finding:
+    """Every user with a selection has a history, or the selection cannot be trained on."""
+    users = selections.select("user_id").unique()
+    return _absent(users, histories.select("user_id").unique())
+
+
+def candidate_lists_are_sorted(candidates: pl.DataFrame) -> Finding:
+    """Scores do not rise from one place of a list to the next."""
+    score = pl.col("candidate_score")
+    rises = score > score.shift(1).over("user_id", order_by="candidate_rank")
+    return _count(candidates, rises.fill_null(False))
+
+
+def candidates_are_new_to_their_user(candidates: pl.DataFrame, histories: pl.DataFrame) -> Finding:
+    """No candidate is an item of the user's history."""
+    seen = candidates.join(histories.select("user_id", "item_id").unique(), on=["user_id", "item_id"], how="semi")
+    return Finding(seen.height, candidates.height, {})
+
+
+def candidates_have_personas(candidates: pl.DataFrame, personas: pl.DataFrame) -> Finding:
+    """Candidates are items with personas; the others are ranked by the candidate score alone."""
+    return _absent(candidates.select("item_id"), personas.select("item_id").unique())
+
+
+def candidate_users_have_histories(candidates: pl.DataFrame, histories: pl.DataFrame) -> Finding:
+    """Users with a list have a history; the others keep the candidate order."""
+    return _absent(candidates.select("user_id").unique(), histories.select("user_id").unique())
+
+
+def ground_truth_has_a_ceiling(ground_truth: pl.DataFrame, candidates: pl.DataFrame) -> Finding:
+    """How many users have a ground-truth item in their list: no reranking can hit more."""
+    users = ground_truth.select("user_id").unique()
+    listed = ground_truth.join(candidates, on=["user_id", "item_id"], how="semi").select("user_id").unique()
+    ceiling = listed.height / users.height if users.height else 0.0
+    return Finding(None, users.height, {"users_with_ground_truth_in_list": listed.height, "ceiling": ceiling})
+
+
+def _count(table: pl.DataFrame, wrong: pl.Expr, numbers: Mapping[str, float | int] | None = None) -> Finding:
+    return Finding(table.filter(wrong).height, table.height, numbers or {})
+
+
+def _absent(rows: pl.DataFrame, known: pl.DataFrame) -> Finding:
+    missing = rows.join(known, on=rows.columns, how="anti")
+    return Finding(missing.height, rows.height, {})
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """A check: its asset, what it finds in which tables, how much may be wrong, and what happens if more is.
+
+    Instead of tables, a check can read what ingestion left out: `left_out` is the reason. `blocking` stops what comes
+    after the asset in the same run: for findings with which results would lie.
+    """
+
+    name: str
+    asset: str
+    tables: tuple[str, ...] = ()
+    find: Callable[..., Finding] | None = None
+    left_out: str | None = None
+    blocking: bool = False
+    tolerance: float = 0.0
+
+    def finding(self, tables: Tables, details: Mapping[str, Any]) -> Finding:
+        """What is found in the tables, or in the details of the asset's manifest."""
+        if self.find is not None:
+            return self.find(*(tables[name] for name in self.tables))
+        return Finding(details.get(f"left out: {self.left_out}", 0), details["rows_read"], {})
+
+    def passed(self, finding: Finding) -> bool:
+        """Whether the finding is within the tolerance."""
+        return finding.bad is None or finding.bad <= self.tolerance * finding.total
+
+    @property
+    def description(self) -> str:
+        """What a person reads beside the name."""
+        if self.left_out:
+            return f"Ingestion left nothing out because of: {self.left_out}."
+        return (self.find.__doc__ or "").strip()
+
+
+ID_COLUMNS = {
+    "personas": ("item_id", "persona_id"),
+    "histories": ("user_id", "item_id"),
+    "selected_personas": ("user_id", "target_item_id"),
+    "candidates": ("user_id", "item_id"),
+    "ground_truth": ("user_id", "item_id"),
+}
+
+
+def data_checks(min_coverage: float) -> list[DataCheck]:
+    """All checks of the data, by asset; coverage below `min_coverage` fails its checks."""
+    uncovered = 1 - min_coverage
+    return [
+        _ids("personas"),
+        _check("personas", persona_ids_are_item_and_id, blocking=True),
+        _check("personas", persona_texts_are_non_empty),
+        _check("personas", items_have_one_to_seven_personas),
+        _ids("histories"),
+        _check("histories", ratings_lie_within_1_and_5, blocking=True),
+        _check("histories", timestamps_are_plausible),
+        _check("histories", histories_are_chronological, blocking=True),
+        DataCheck("histories_hold_no_ground_truth", "histories", left_out="the user's ground truth"),
+        _ids("selected_personas"),
+        DataCheck(
+            "selections_resolve_to_a_persona", "selected_personas", left_out="the persona is not in the catalogue"
+        ),
+        DataCheck(
+            "selections_target_no_ground_truth", "selected_personas", left_out="the target is the user's ground truth"
+        ),
+        _check("selected_personas", selected_names_equal_the_catalogue, "personas"),
+        _check("selected_personas", reasoning_agrees_with_the_selection),
+        _check("selected_personas", selected_users_have_histories, "histories", tolerance=uncovered),
+        _ids("candidates"),
+        _check("candidates", candidate_lists_are_sorted),
+        DataCheck("candidate_lists_have_no_repeats", "candidates", left_out="repeated candidate"),
+        _check("candidates", candidates_are_new_to_their_user, "histories"),
+        _check("candidates", candidates_have_personas, "personas", tolerance=uncovered),
+        _check("candidates", candidate_users_have_histories, "histories", tolerance=uncovered),
+        _ids("ground_truth"),
+        _check("ground_truth", ground_truth_has_a_ceiling, "candidates"),
+    ]
+
+
+def _check(
+    asset: str, find: Callable[..., Finding], *more: str, blocking: bool = False, tolerance: float = 0.0
+) -> DataCheck:
+    return DataCheck(find.__name__, asset, (asset, *more), find, blocking=blocking, tolerance=tolerance)
+
+
+def _ids(asset: str) -> DataCheck:
+    def find(table: pl.DataFrame) -> Finding:
+        """No id is null, blank or wrapped in white space."""
+        return ids_are_non_empty(table, ID_COLUMNS[asset])
+
+    return DataCheck(f"ids_of_{asset}_are_non_empty", asset, (asset,), find, blocking=True)

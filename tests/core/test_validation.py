@@ -1,0 +1,120 @@
+"""One passing and one failing table per check."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+
+from personarank_dagster.core.validation import DataCheck, Finding, data_checks
+
+CHECKS = {check.name: check for check in data_checks(min_coverage=0.5)}
+NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
+GOOD: dict[str, list[dict[str, Any]]] = {
+    "personas": [
+        {
+            "item_id": item,
+            "persona_id": "P1",
+            "unique_persona_id": f"{item}_P1",
+            "name": "Owl",
+            "description": "reads",
+            "preference_rationale": "light",
+            "item_summary": "a lamp",
+        }
+        for item in ("a", "b")
+    ],
+    "histories": [
+        {"user_id": "u", "position": i, "item_id": "a", "rating": 4.0, "timestamp": NOON.replace(hour=12 + i)}
+        for i in range(3)
+    ],
+    "selected_personas": [
+        {
+            "user_id": "u",
+            "target_item_id": "a",
+            "unique_persona_id": "a_P1",
+            "selected_persona_name": "Owl",
+            "selection_reasoning": "It fits.  **Selection:** 1. a_P1",
+        }
+    ],
+    "candidates": [
+        {"user_id": "u", "candidate_rank": i + 1, "item_id": "b", "candidate_score": 2.0 - i} for i in range(2)
+    ],
+    "ground_truth": [{"user_id": "u", "item_id": "b"}],
+}
+# What makes each check fail: the table, the row, and the values that break the rule.
+BREAKING: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "ids_of_personas_are_non_empty": ("personas", 0, {"item_id": " "}),
+    "ids_of_histories_are_non_empty": ("histories", 0, {"user_id": ""}),
+    "ids_of_selected_personas_are_non_empty": ("selected_personas", 0, {"target_item_id": "a "}),
+    "ids_of_candidates_are_non_empty": ("candidates", 0, {"item_id": None}),
+    "ids_of_ground_truth_are_non_empty": ("ground_truth", 0, {"item_id": ""}),
+    "ratings_lie_within_1_and_5": ("histories", 0, {"rating": 0.5}),
+    "timestamps_are_plausible": ("histories", 0, {"timestamp": datetime(1970, 1, 2, tzinfo=UTC)}),
+    "histories_are_chronological": ("histories", 0, {"timestamp": NOON.replace(hour=20)}),
+    "persona_texts_are_non_empty": ("personas", 0, {"description": " "}),
+    "persona_ids_are_item_and_id": ("personas", 0, {"unique_persona_id": "b_P1"}),
+    "selected_names_equal_the_catalogue": ("selected_personas", 0, {"selected_persona_name": "Lark"}),
+    "reasoning_agrees_with_the_selection": ("selected_personas", 0, {"selection_reasoning": "Selection: 2. a_P2"}),
+    "selected_users_have_histories": ("selected_personas", 0, {"user_id": "x"}),
+    "candidate_lists_are_sorted": ("candidates", 0, {"candidate_score": 0.5}),
+    "candidates_are_new_to_their_user": ("candidates", 0, {"item_id": "a"}),
+}
+
+
+def tables(changed: tuple[str, int, dict[str, Any]] | None = None) -> dict[str, pl.DataFrame]:
+    found = {name: pl.DataFrame(rows) for name, rows in GOOD.items()}
+    if changed:
+        name, number, values = changed
+        rows = [row | values if i == number else row for i, row in enumerate(GOOD[name])]
+        found[name] = pl.DataFrame(rows, schema=found[name].schema)
+    return found
+
+
+def finding(check: DataCheck, **options: Any) -> Finding:
+    return check.finding(tables(**options), {"rows_read": 4})
+
+
+@pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())
+def test_every_check_passes_on_good_tables_and_says_what_it_means(check: DataCheck) -> None:
+    assert check.passed(finding(check))
+    assert len(check.description) > 20
+
+
+@pytest.mark.parametrize("name", BREAKING)
+def test_a_broken_rule_is_found_and_counted(name: str) -> None:
+    found = finding(CHECKS[name], changed=BREAKING[name])
+    assert not CHECKS[name].passed(found)
+    assert found.bad == 1
+
+
+def test_more_than_seven_personas_of_an_item_are_found() -> None:
+    many = {"personas": pl.DataFrame({"item_id": ["a"] * 8 + ["b"]})}
+    check = CHECKS["items_have_one_to_seven_personas"]
+    assert not check.passed(check.finding(many, {}))
+
+
+@pytest.mark.parametrize(
+    "check", [check for check in CHECKS.values() if check.left_out], ids=lambda check: check.name
+)
+def test_rows_that_ingestion_left_out_fail_their_check(check: DataCheck) -> None:
+    found = check.finding({}, {"rows_read": 4, f"left out: {check.left_out}": 1})
+    assert (found.bad, found.total, check.passed(found)) == (1, 4, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "column"), [("candidates_have_personas", "item_id"), ("candidate_users_have_histories", "user_id")]
+)
+def test_coverage_may_miss_what_is_configured_and_no_more(name: str, column: str) -> None:
+    check = CHECKS[name]
+    known = GOOD["candidates"][0][column]
+    for unknown, passes in (([], True), (["x"], True), (["x", "y"], False)):
+        candidates = pl.DataFrame({column: [known, *unknown]})
+        found = check.finding(tables() | {"candidates": candidates}, {})
+        assert (found.bad, found.total, check.passed(found)) == (len(unknown), 1 + len(unknown), passes)
+
+
+def test_the_ceiling_is_a_number_and_never_fails() -> None:
+    check = CHECKS["ground_truth_has_a_ceiling"]
+    found = check.finding(tables(("ground_truth", 0, {"item_id": "z"})), {})
+    assert check.passed(found)
+    assert found.numbers == {"users_with_ground_truth_in_list": 0, "ceiling": 0.0}
