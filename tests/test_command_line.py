@@ -212,6 +212,26 @@ def test_quarantine_goes_on_without_the_bad_line_and_keeps_it(workspace: Workspa
     assert json.loads(line)["content"] == '{"user_id": 7, "item_id": "i"}'
 
 
+def test_validate_prints_the_checks_and_its_exit_code_says_how_bad_it_is(workspace: Workspace) -> None:
+    shown = workspace.call("validate", "--partition", "films")
+    assert shown.returncode == 0, shown.stderr
+    assert re.search(r"histories_are_chronological +│ pass +│ 0 of [\d,]+", shown.stdout)
+    low = "schema: yelp\nmin_coverage: 1.0"
+    with workspace.edited("films/data.yaml", "schema: yelp", low):
+        strict = workspace.call("validate", "--partition", "films", "--json", "--strict")
+    assert strict.returncode == 2
+    results = {one["check"]: one for one in json.loads(strict.stdout)["films"]}
+    assert results["candidates_have_personas"]["result"] == "warn"
+    assert results["candidates_have_personas"]["bad"] > 0
+    broken = workspace.folder / "data" / "loo.jsonl"
+    review = {"item_id": "i", "rating": 0.0, "timestamp": 1_600_000_000}
+    broken.write_text(json.dumps({"user_id": "u", "reviews": [review]}))
+    with workspace.edited("films/data.yaml", "../../data/yelp/3.5_history_loo.jsonl.gz", "../../data/loo.jsonl"):
+        failed = workspace.call("validate", "--partition", "films", "--out-root", "third")
+    assert failed.returncode == 1
+    assert re.search(r"ratings_lie_within_1_and_5 +│ fail +│ 1 of 1", failed.stdout)
+
+
 def test_an_unknown_partition_is_answered_with_the_known_ones(workspace: Workspace) -> None:
     result = workspace.call("run", "--partition", "books")
     assert result.returncode == 1

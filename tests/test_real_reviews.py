@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from personarank_dagster.core import metrics
+from personarank_dagster.core import metrics, validation
 from personarank_dagster.core.config import load_dataset
 from personarank_dagster.core.histories import liked_interactions, training_pairs
 from personarank_dagster.storage import ingestion
@@ -51,3 +51,23 @@ def test_every_row_is_read_and_no_profile_holds_the_ground_truth(name: str) -> N
     liked = liked_interactions(histories.table, min_rating=3.0)
     pairs = training_pairs(selections.table, histories.table, liked, k=10)
     assert pairs.frame.height + sum(pairs.left_out.values()) == selections.table.height
+
+
+PUBLIC = REAL.parent / "public_sample"
+# Interactions, personas, selections, padding, and rows whose own text names another persona.
+PUBLIC_COUNTS = {"amazon": (573, 299, 50, 29, 38), "yelp": (1539, 326, 50, 31, 0)}
+
+
+@pytest.mark.parametrize("name", ["amazon", "yelp"])
+def test_the_public_sample_loads_with_the_published_counts(name: str) -> None:
+    folder = PUBLIC / name
+    histories = ingestion.read_histories(folder / "3.5_history_loo.jsonl.gz", name)
+    personas = ingestion.read_personas(folder / "3.5_persona_with_summary.jsonl.gz")
+    selections = ingestion.read_selections(folder / "4_selected_personas.jsonl.gz", personas.table)
+    candidates = ingestion.read_candidates(folder / "candidate.jsonl.gz")
+    disagreeing = validation.reasoning_agrees_with_the_selection(selections.table).bad
+    padding = candidates.left_out["padding"]
+    counts = (histories.table.height, personas.read, selections.read, padding, disagreeing)
+    assert counts == PUBLIC_COUNTS[name]
+    without = validation.selected_users_have_histories(selections.table, histories.table)
+    assert without.bad == without.total

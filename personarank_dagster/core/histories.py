@@ -39,7 +39,8 @@ def training_pairs(
     A target that was reviewed twice counts from its first review, so nothing later can leak. Raises InputError if
     no pair is left.
     """
-    placed = _with_target_position(selections, histories).sort("target_position", maintain_order=True)
+    resolved = selections.filter("resolved")
+    placed = _with_target_position(resolved, histories).sort("target_position", maintain_order=True)
     rows = liked.with_row_index("row").select("user_id", "position", "row").sort("position")
     last = placed.join_asof(
         rows,
@@ -53,7 +54,8 @@ def training_pairs(
     first = rows.group_by("user_id").agg(first=pl.col("row").min())
     pairs = last.filter(pl.col("row").is_not_null()).join(first, on="user_id", how="left").sort("selection")
     left_out = {
-        "target not in the user's history": selections.height - placed.height,
+        "the persona is not in the catalogue": selections.height - resolved.height,
+        "target not in the user's history": resolved.height - placed.height,
         "no liked interaction before the target": placed.height - pairs.height,
     }
     if not pairs.height:

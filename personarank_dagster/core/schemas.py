@@ -24,6 +24,7 @@ SELECTED_PERSONAS: Schema = {
     "unique_persona_id": pl.String(),
     "selected_persona_name": pl.String(),
     "selection_reasoning": pl.String(),
+    "resolved": pl.Boolean(),
 }
 
 CANDIDATES: Schema = {

@@ -78,6 +78,11 @@ def persona_ids_are_item_and_id(personas: pl.DataFrame) -> Finding:
     return _count(personas, pl.col("unique_persona_id") != pl.format("{}_{}", "item_id", "persona_id"))
 
 
+def selections_resolve_to_a_persona(selections: pl.DataFrame) -> Finding:
+    """Every selection names a persona of its target; the others are not trained on."""
+    return _count(selections, ~pl.col("resolved"))
+
+
 def selected_names_equal_the_catalogue(selections: pl.DataFrame, personas: pl.DataFrame) -> Finding:
     """The name that a selection gives its persona is the persona's name."""
     joined = selections.join(personas.select("unique_persona_id", "name"), on="unique_persona_id", how="left")
@@ -198,9 +203,7 @@ def data_checks(min_coverage: float) -> list[DataCheck]:
         _check("histories", histories_are_chronological, blocking=True),
         DataCheck("histories_hold_no_ground_truth", "histories", left_out="the user's ground truth"),
         _ids("selected_personas"),
-        DataCheck(
-            "selections_resolve_to_a_persona", "selected_personas", left_out="the persona is not in the catalogue"
-        ),
+        _check("selected_personas", selections_resolve_to_a_persona),
         DataCheck(
             "selections_target_no_ground_truth", "selected_personas", left_out="the target is the user's ground truth"
         ),

@@ -94,18 +94,14 @@ def read_histories(
 def read_selections(
     path: Path, personas: pl.DataFrame, rules: ReadRules = FAIL, *, ground_truth: pl.DataFrame | None = None
 ) -> Ingested:
-    """One row per selection, resolved against the personas; never of a user's ground truth."""
+    """One row per selection, never of a user's ground truth; `resolved` where its target has that persona."""
     read = _read(path, SelectionsRow, schemas.SELECTED_PERSONAS, _selection_values, rules)
     trainable = _without_ground_truth(read.table, ground_truth, item="target_item_id")
-    catalogue = personas.select("unique_persona_id", target_item_id="item_id")
-    resolved = trainable.join(
-        catalogue, on=["target_item_id", "unique_persona_id"], how="semi", maintain_order="left"
-    )
-    left_out = {
-        "the target is the user's ground truth": read.table.height - trainable.height,
-        "the persona is not in the catalogue": trainable.height - resolved.height,
-    }
-    return replace(read, table=resolved, left_out=_without_zeros(left_out))
+    catalogue = personas.select("unique_persona_id", target_item_id="item_id", found=True)
+    joined = trainable.join(catalogue, on=["target_item_id", "unique_persona_id"], how="left", maintain_order="left")
+    table = joined.with_columns(resolved=pl.col("found").fill_null(False)).drop("found")
+    left_out = {"the target is the user's ground truth": read.table.height - trainable.height}
+    return replace(read, table=table, left_out=_without_zeros(left_out))
 
 
 def read_candidates(path: Path, rules: ReadRules = FAIL) -> Ingested:
@@ -228,7 +224,8 @@ def _interaction_values(line: HistoryRow, keys: tuple[str, ...]) -> Iterator[Val
 def _selection_values(line: SelectionsRow) -> Iterator[Values]:
     for one in line.selections():
         full_id = _full_persona_id(one.target_item_id, one.selected_persona_id)
-        yield line.user_id, one.target_item_id, full_id, one.selected_persona_name, one.selection_reasoning
+        texts = (one.selected_persona_name, one.selection_reasoning)
+        yield line.user_id, one.target_item_id, full_id, *texts, None  # resolved against the personas later
 
 
 def _candidate_values(line: CandidatesRow) -> Iterator[Values]:

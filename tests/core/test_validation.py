@@ -34,6 +34,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
             "unique_persona_id": "a_P1",
             "selected_persona_name": "Owl",
             "selection_reasoning": "It fits.  **Selection:** 1. a_P1",
+            "resolved": True,
         }
     ],
     "candidates": [
@@ -53,6 +54,7 @@ BREAKING: dict[str, tuple[str, int, dict[str, Any]]] = {
     "histories_are_chronological": ("histories", 0, {"timestamp": NOON.replace(hour=20)}),
     "persona_texts_are_non_empty": ("personas", 0, {"description": " "}),
     "persona_ids_are_item_and_id": ("personas", 0, {"unique_persona_id": "b_P1"}),
+    "selections_resolve_to_a_persona": ("selected_personas", 0, {"resolved": False}),
     "selected_names_equal_the_catalogue": ("selected_personas", 0, {"selected_persona_name": "Lark"}),
     "reasoning_agrees_with_the_selection": ("selected_personas", 0, {"selection_reasoning": "Selection: 2. a_P2"}),
     "selected_users_have_histories": ("selected_personas", 0, {"user_id": "x"}),

@@ -115,16 +115,15 @@ def test_selections_are_resolved_in_every_form(tmp_path: Path, persona_id: str, 
     assert ingested.table["unique_persona_id"].to_list() == ["i1_P2"]
 
 
-def test_selections_that_cannot_be_used_are_left_out_by_reason(tmp_path: Path) -> None:
+def test_selections_without_their_persona_are_kept_and_marked_and_those_of_the_ground_truth_left_out(
+    tmp_path: Path,
+) -> None:
     targets = [("i1", "P1"), ("i1", "P9"), ("i2", "P1")]
     rows = [{"user_id": "u", "target_item_id": item, "selected_persona_id": persona} for item, persona in targets]
     truth = pl.DataFrame({"user_id": ["u"], "item_id": ["i2"]})
     ingested = ingestion.read_selections(lines(tmp_path / "s.jsonl", *rows), PERSONAS, ground_truth=truth)
-    assert ingested.table.height == 1
-    assert ingested.left_out == {
-        "the target is the user's ground truth": 1,
-        "the persona is not in the catalogue": 1,
-    }
+    assert ingested.table.select("unique_persona_id", "resolved").rows() == [("i1_P1", True), ("i1_P9", False)]
+    assert ingested.left_out == {"the target is the user's ground truth": 1}
 
 
 @pytest.mark.parametrize(
