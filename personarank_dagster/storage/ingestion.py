@@ -22,6 +22,7 @@ from personarank_dagster.storage.rows import (
     ItemPersonasRow,
     ItemReviewRow,
     ItemSummaryRow,
+    ReviewRow,
     RowError,
     SelectionsRow,
     aspects_of,
@@ -33,6 +34,9 @@ RowT = TypeVar("RowT")
 FAIL = ReadRules()
 
 PAD = "[PAD]"
+
+# Rows that are Python objects at a time, before they become columns.
+CHUNK_ROWS = 50_000
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,7 @@ def _read(
     rules: ReadRules,
 ) -> Ingested:
     """Turn each line into its rows; a line is kept with all of them or set aside whole."""
-    columns: list[list[Any]] = [[] for _ in schema]
+    frames, rows = [], list[Values]()
     bad_lines: list[BadLine] = []
     num_lines = 0
     for line, row in read_rows(path, row_type, rules):
@@ -178,16 +182,20 @@ def _read(
             bad_lines.append(row)
             continue
         try:
-            rows = list(values_of(row))
+            rows += list(values_of(row))
         except RowError as error:
             bad_lines.append(line.bad(error))
-            continue
-        for values in rows:
-            for column, value in zip(columns, values, strict=True):
-                column.append(value)
+        if len(rows) >= CHUNK_ROWS:
+            frames.append(_frame(rows, schema))
+            rows = []
     check_share(path, bad_lines, num_lines, rules)
-    table = pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
+    table = pl.concat([*frames, _frame(rows, schema)])
     return Ingested(table, read=table.height + len(bad_lines), bad_lines=bad_lines)
+
+
+def _frame(rows: list[Values], schema: Schema) -> pl.DataFrame:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pl.DataFrame(dict(zip(schema, columns, strict=True)), schema=schema)
 
 
 def _persona_values(line: ItemPersonasRow) -> Iterator[Values]:
@@ -203,22 +211,21 @@ def _persona_values(line: ItemPersonasRow) -> Iterator[Values]:
 
 def _interaction_values(line: HistoryRow, keys: tuple[str, ...]) -> Iterator[Values]:
     for i, review in enumerate(line.reviews):
-        path = f"reviews[{i}]."
-        if review.user_id not in (None, line.user_id):
-            rule = f"expected the user of the line, {line.user_id!r}, got {review.user_id!r}"
-            raise RowError(path + "user_id", rule)
-        if not isfinite(review.rating):
-            raise RowError(path + "rating", f"expected a finite number, got {review.rating}")
-        extracted = aspects_of(review.extracted, path + "extracted")
-        yield (
-            line.user_id,
-            0,  # the position is known once all reviews are sorted
-            review.item(path),
-            review.rating,
-            microseconds(review.timestamp, path + "timestamp"),
-            review.summary,
-            *(extracted.get(key) for key in keys),
-        )
+        try:
+            yield _interaction(line.user_id, review, keys)
+        except RowError as error:
+            raise error.within(f"reviews[{i}]") from None
+
+
+def _interaction(user_id: str, review: ReviewRow, keys: tuple[str, ...]) -> Values:
+    if review.user_id is not None and review.user_id != user_id:
+        raise RowError("user_id", f"expected the user of the line, {user_id!r}, got {review.user_id!r}")
+    if not isfinite(review.rating):
+        raise RowError("rating", f"expected a finite number, got {review.rating}")
+    extracted = aspects_of(review.extracted)
+    time = microseconds(review.timestamp)
+    # The position is known once all reviews are sorted.
+    return user_id, 0, review.item(), review.rating, time, review.summary, *map(extracted.get, keys)
 
 
 def _selection_values(line: SelectionsRow) -> Iterator[Values]:
@@ -230,9 +237,12 @@ def _selection_values(line: SelectionsRow) -> Iterator[Values]:
 
 def _candidate_values(line: CandidatesRow) -> Iterator[Values]:
     for i, candidate in enumerate(line.results):
-        if not isfinite(candidate.score):
-            raise RowError(f"results[{i}].score", f"expected a finite number, got {candidate.score}")
-        yield line.user_id, i + 1, candidate.item(f"results[{i}]."), candidate.score
+        try:
+            if not isfinite(candidate.score):
+                raise RowError("score", f"expected a finite number, got {candidate.score}")
+            yield line.user_id, i + 1, candidate.item(), candidate.score
+        except RowError as error:
+            raise error.within(f"results[{i}]") from None
 
 
 def _user_item_values(line: GroundTruthRow | ItemReviewRow) -> Iterator[Values]:

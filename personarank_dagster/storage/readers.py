@@ -16,7 +16,7 @@ import msgspec
 import polars as pl
 
 from personarank_dagster.core.errors import InputError
-from personarank_dagster.storage.rows import RowError, shorten
+from personarank_dagster.storage.rows import HistoryRow, RowError, shorten
 
 RowT = TypeVar("RowT")
 
@@ -155,7 +155,8 @@ def _decode(line: RawLine, decoder: msgspec.json.Decoder[RowT]) -> RowT | BadLin
         if line.number == 1 and line.content.startswith(BYTE_ORDER_MARK):
             raise ValueError("the file starts with a byte order mark; save it as UTF-8 without one")
         row = decoder.decode(line.content)
-        json.loads(line.content, object_pairs_hook=_refuse_repeated_keys)
+        if not _repeats_no_key(row, line.content):
+            json.loads(line.content, object_pairs_hook=_refuse_repeated_keys)
     except msgspec.ValidationError as error:
         return BadLine(line.path, line.number, _explain(error, _parsed(line.content)), line.content)
     except RecursionError:
@@ -163,6 +164,19 @@ def _decode(line: RawLine, decoder: msgspec.json.Decoder[RowT]) -> RowT | BadLin
     except ValueError as error:
         return BadLine(line.path, line.number, f": is not valid JSON: {error}", line.content)
     return row
+
+
+def _repeats_no_key(row: object, content: bytes) -> bool:
+    r"""Whether a quick count proves that no object of the line has a key twice, or a key that is not read.
+
+    Unless white space stands before a colon, every key ends in `":`, and inside a string that is `\":`. If there are
+    no more such ends than distinct keys were read, none is repeated. False says nothing: then it must be looked up.
+    """
+    # A single byte is found ten times faster than two, and tabs are rare.
+    spaces = (b"\t", b"\r", b" ")
+    if not isinstance(row, HistoryRow) or any(one in content and one + b":" in content for one in spaces):
+        return False
+    return content.count(b'":') - content.count(b'\\":') == row.num_keys()
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> None:

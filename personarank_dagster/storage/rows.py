@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import astuple
 
 Text = Annotated[str, Meta(min_length=1)]
 Rating = Annotated[float, Meta(ge=0, le=5)]
@@ -24,6 +25,10 @@ class RowError(ValueError):
         super().__init__(message)
         self.path = path
 
+    def within(self, outer: str) -> "RowError":
+        """The same error, seen from an object that holds the one at fault."""
+        return RowError(f"{outer}.{self.path}", str(self))
+
 
 class ItemRow(Struct):
     """Base of rows about an item; the id may have any of the public names, but two must not differ."""
@@ -33,13 +38,15 @@ class ItemRow(Struct):
     asin: Text | None = None
     parent_asin: Text | None = None
 
-    def item(self, path: str = "") -> str:
+    def item(self) -> str:
         """The item id. Raises RowError if none is given or two differ."""
+        if self.item_id is not None and self.business_id is self.asin is self.parent_asin is None:
+            return self.item_id
         given: dict[str, str] = {name: value for name in _ITEM_KEYS if (value := getattr(self, name)) is not None}
         if not given:
-            raise RowError(path + "item_id", f"is missing; expected one of {', '.join(_ITEM_KEYS)}")
+            raise RowError("item_id", f"is missing; expected one of {', '.join(_ITEM_KEYS)}")
         if len(set(given.values())) > 1:
-            raise RowError(path + "item_id", f"item ids differ: got {given}")
+            raise RowError("item_id", f"item ids differ: got {given}")
         return next(iter(given.values()))
 
 
@@ -54,6 +61,13 @@ class ReviewRow(ItemRow, kw_only=True):
     user_id: Text | None = None
     summary: str | None = None
     extracted: dict[str, str | None] | str | None = None
+    review_title: str | None = None
+
+    def num_keys(self) -> int:
+        """See `HistoryRow.num_keys`."""
+        values = astuple(self)
+        inner = len(self.extracted) if isinstance(self.extracted, dict) else 0
+        return len(values) - values.count(None) + inner
 
 
 class HistoryRow(Struct):
@@ -61,6 +75,10 @@ class HistoryRow(Struct):
 
     user_id: Text
     reviews: list[ReviewRow]
+
+    def num_keys(self) -> int:
+        """Distinct keys with a value, in all objects of the line: as many as it has if it repeats and adds none."""
+        return 2 + sum(review.num_keys() for review in self.reviews)
 
 
 class PersonaRow(Struct, kw_only=True):
@@ -176,7 +194,7 @@ class ItemAspectsRow(ItemRow, kw_only=True):
         return [ReviewAspectsRow(user_id=self.user_id, extracted_aspects=self.extracted_aspects)]
 
 
-def aspects_of(extracted: dict[str, str | None] | str | None, path: str) -> dict[str, str | None]:
+def aspects_of(extracted: dict[str, str | None] | str | None, path: str = "extracted") -> dict[str, str | None]:
     """Extracted aspects given as an object or as its JSON text; none at all is empty."""
     if not isinstance(extracted, str):
         return extracted or {}
@@ -186,7 +204,7 @@ def aspects_of(extracted: dict[str, str | None] | str | None, path: str) -> dict
         raise RowError(path, f"expected an object or its JSON text: {error}, got {shorten(extracted)}") from error
 
 
-def microseconds(timestamp: Timestamp, path: str) -> int:
+def microseconds(timestamp: Timestamp, path: str = "timestamp") -> int:
     """UTC microseconds of epoch seconds, epoch milliseconds, or ISO text (UTC where it names no zone)."""
     if not isinstance(timestamp, str):
         scale = 1_000 if abs(timestamp) >= FIRST_MILLISECONDS else 1_000_000

@@ -215,6 +215,30 @@ def test_hostile_bytes_are_named(tmp_path: Path, content: bytes, message: str) -
         ingestion.read_ground_truth(tmp_path / "gt.jsonl")
 
 
+FULL = {"user_id": "u", "review_title": "t", **REVIEW, "extracted": {"usage_context": 'a ": b', "x": None}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"rating": 5.0', '"rating": 5.0, "rating": 4.0'),
+        ('"rating": 5.0', '"rating" : 4.0, "rating": 5.0'),
+        ('"rating": 5.0', '"r\\u0061ting": 4.0, "rating": 5.0'),
+        ('"review_title": "t", "item_id"', '"item_id": "i2", "item_id"'),
+        ('"summary": "A lamp"', '"summary": null, "summary": "A lamp"'),
+        ('"x": null', '"x": null, "x": "y"'),
+        ('"user_id": "u", "reviews"', '"user_id": "v", "user_id": "u", "reviews"'),
+    ],
+    ids=["twice", "space", "escaped", "for one left out", "null first", "aspect", "outer"],
+)
+def test_a_key_given_twice_is_found_however_it_is_hidden(tmp_path: Path, old: str, new: str) -> None:
+    text = json.dumps({"user_id": "u", "reviews": [FULL, FULL]})
+    assert ingestion.read_histories(lines(tmp_path / "h.jsonl", text), "amazon").table.height == 2
+    assert old in text
+    with pytest.raises(InputError, match=r"line 1: is not valid JSON: key .* is given twice in one object"):
+        ingestion.read_histories(lines(tmp_path / "h.jsonl", text.replace(old, new, 1)), "amazon")
+
+
 @pytest.mark.parametrize("rating", ["1e400", "NaN", "-Infinity"])
 def test_ratings_that_are_no_finite_number_are_named(tmp_path: Path, rating: str) -> None:
     text = json.dumps({"user_id": "u", "reviews": [REVIEW]}).replace('"rating": 5.0', f'"rating": {rating}')
