@@ -5,7 +5,7 @@ PORT ?= 3000
 
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: install demo test check ui bench clean
+.PHONY: install demo test check fuzz ui bench clean
 
 install: .venv/installed
 
@@ -30,6 +30,10 @@ check: install
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/dg check defs
+
+# Ten thousand mutations of raw files; the test suite tries a few hundred.
+fuzz: install
+	PERSONARANK_FUZZ=10000 $(BIN)/pytest tests/storage/test_fuzz.py
 
 ui: install
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
