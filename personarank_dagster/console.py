@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.core.validation import data_checks
 from personarank_dagster.definitions import defs, project
-from personarank_dagster.defs.checks import CHECK_NAMES, Evaluation, evaluate
+from personarank_dagster.defs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation, evaluate
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.runs import Outcome, Plan, execute, plan_run
 from personarank_dagster.storage.versions import check_writable
@@ -37,7 +36,7 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
 def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: bool) -> int:
     """Ingest and check the data of the partitions; exit code 0, 1 for errors, 2 for warnings where `strict`."""
     names = _resolve(partitions)
-    inputs = ",".join(dict.fromkeys(check.asset for check in data_checks(min_coverage=1.0)))
+    inputs = ",".join(dict.fromkeys(check.asset for check in ALL_CHECKS))
     with dg.DagsterInstance.get() as instance:
         outcomes = [_run(name, instance, select=inputs, force=False, quiet=as_json) for name in names]
     found = {name: [evaluate(project, name, check) for check in CHECK_NAMES] for name in names}

@@ -63,6 +63,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
     on_bad_row: Annotated[Literal["fail", "quarantine"], Meta(description="fail or quarantine")] = "fail"
     max_bad_share: Share = 0.01
     min_coverage: Share = 0.8
+    max_drift: Share = 0.5
     max_line_mb: PositiveInt = 64
     max_gzip_ratio: PositiveInt = 200
 

@@ -12,6 +12,9 @@ from personarank_dagster.core.texts import PERSONA_FIELDS
 # Reviews older than the web shops that hold them are mistaken timestamps.
 FIRST_PLAUSIBLE_TIME = datetime(1995, 1, 1, tzinfo=UTC)
 
+# Means of thousands of ratings move by hundredths; a quarter of a point is another population.
+MAX_RATING_DRIFT = 0.25
+
 # The judge's own words at the end of its reasoning: `Selection: 3. <item>_P3`, with or without bold face.
 JUDGED_ID = r"Selection:\W*(?:\d+\.\s*)?(?:\S+_)?(P\d+)"
 
@@ -31,6 +34,9 @@ class Finding:
 
 
 Tables = Mapping[str, pl.DataFrame]
+
+# Key of the table of the version before, for checks of drift.
+PREVIOUS = "previous version"
 
 
 def ids_are_non_empty(table: pl.DataFrame, columns: Sequence[str]) -> Finding:
@@ -133,6 +139,19 @@ def ground_truth_has_a_ceiling(ground_truth: pl.DataFrame, candidates: pl.DataFr
     return Finding(None, users.height, {"users_with_ground_truth_in_list": listed.height, "ceiling": ceiling})
 
 
+def rows_are_like_the_previous_version(table: pl.DataFrame, previous: pl.DataFrame) -> Finding:
+    """About as many rows as the version before; a sudden change of size is often a broken export."""
+    change = abs(table.height - previous.height)
+    return Finding(change, previous.height, {"rows": table.height, "previous_rows": previous.height})
+
+
+def mean_rating_is_like_the_previous_version(histories: pl.DataFrame, previous: pl.DataFrame) -> Finding:
+    """The mean rating moved by no more than a quarter of a point."""
+    now, before = _number(histories["rating"].mean()), _number(previous["rating"].mean())
+    moved = abs(now - before) > MAX_RATING_DRIFT
+    return Finding(int(moved), 1, {"mean_rating": now, "previous_mean_rating": before})
+
+
 def _count(table: pl.DataFrame, wrong: pl.Expr, numbers: Mapping[str, float | int] | None = None) -> Finding:
     return Finding(table.filter(wrong).height, table.height, numbers or {})
 
@@ -150,8 +169,9 @@ def _number(value: object) -> float:
 class DataCheck:
     """A check: its asset, what it finds in which tables, how much may be wrong, and what happens if more is.
 
-    Instead of tables, a check can read what ingestion left out: `left_out` is the reason. `blocking` stops what comes
-    after the asset in the same run: for findings with which results would lie.
+    Instead of tables, a check can read what ingestion left out: `left_out` is the reason. With `drift` it compares the
+    asset's table with that of the version before. `blocking` stops what comes after the asset in the same run: for
+    findings with which results would lie.
     """
 
     name: str
@@ -159,13 +179,15 @@ class DataCheck:
     tables: tuple[str, ...] = ()
     find: Callable[..., Finding] | None = None
     left_out: str | None = None
+    drift: bool = False
     blocking: bool = False
     tolerance: float = 0.0
 
     def finding(self, tables: Tables, details: Mapping[str, Any]) -> Finding:
         """What is found in the tables, or in the details of the asset's manifest."""
         if self.find is not None:
-            return self.find(*(tables[name] for name in self.tables))
+            names = (*self.tables, PREVIOUS) if self.drift else self.tables
+            return self.find(*(tables[name] for name in names))
         return Finding(details.get(f"left out: {self.left_out}", 0), details["rows_read"], {})
 
     def passed(self, finding: Finding) -> bool:
@@ -189,19 +211,26 @@ ID_COLUMNS = {
 }
 
 
-def data_checks(min_coverage: float) -> list[DataCheck]:
-    """All checks of the data, by asset; coverage below `min_coverage` fails its checks."""
+def data_checks(min_coverage: float, max_drift: float) -> list[DataCheck]:
+    """All checks of the data, by asset.
+
+    Coverage below `min_coverage` fails its checks, and a change of the number of rows by more than the share
+    `max_drift`.
+    """
     uncovered = 1 - min_coverage
     return [
         _ids("personas"),
         _check("personas", persona_ids_are_item_and_id, blocking=True),
         _check("personas", persona_texts_are_non_empty),
         _check("personas", items_have_one_to_seven_personas),
+        _drift("personas", rows_are_like_the_previous_version, max_drift),
         _ids("histories"),
         _check("histories", ratings_lie_within_1_and_5, blocking=True),
         _check("histories", timestamps_are_plausible),
         _check("histories", histories_are_chronological, blocking=True),
         DataCheck("histories_hold_no_ground_truth", "histories", left_out="the user's ground truth"),
+        _drift("histories", rows_are_like_the_previous_version, max_drift),
+        _drift("histories", mean_rating_is_like_the_previous_version),
         _ids("selected_personas"),
         _check("selected_personas", selections_resolve_to_a_persona),
         DataCheck(
@@ -210,13 +239,16 @@ def data_checks(min_coverage: float) -> list[DataCheck]:
         _check("selected_personas", selected_names_equal_the_catalogue, "personas"),
         _check("selected_personas", reasoning_agrees_with_the_selection),
         _check("selected_personas", selected_users_have_histories, "histories", tolerance=uncovered),
+        _drift("selected_personas", rows_are_like_the_previous_version, max_drift),
         _ids("candidates"),
         _check("candidates", candidate_lists_are_sorted),
         DataCheck("candidate_lists_have_no_repeats", "candidates", left_out="repeated candidate"),
         _check("candidates", candidates_are_new_to_their_user, "histories"),
         _check("candidates", candidates_have_personas, "personas", tolerance=uncovered),
         _check("candidates", candidate_users_have_histories, "histories", tolerance=uncovered),
+        _drift("candidates", rows_are_like_the_previous_version, max_drift),
         _ids("ground_truth"),
+        _drift("ground_truth", rows_are_like_the_previous_version, max_drift),
         _check("ground_truth", ground_truth_has_a_ceiling, "candidates"),
     ]
 
@@ -225,6 +257,11 @@ def _check(
     asset: str, find: Callable[..., Finding], *more: str, blocking: bool = False, tolerance: float = 0.0
 ) -> DataCheck:
     return DataCheck(find.__name__, asset, (asset, *more), find, blocking=blocking, tolerance=tolerance)
+
+
+def _drift(asset: str, find: Callable[..., Finding], tolerance: float = 0.0) -> DataCheck:
+    name = find.__name__.replace("rows", f"rows_of_{asset}")
+    return DataCheck(name, asset, (asset,), find, drift=True, tolerance=tolerance)
 
 
 def _ids(asset: str) -> DataCheck:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import dagster as dg
 import polars as pl
 
-from personarank_dagster.core.validation import DataCheck, Finding, data_checks
+from personarank_dagster.core.validation import PREVIOUS, DataCheck, Finding, data_checks
 from personarank_dagster.defs.partitions import dataset_partitions
 from personarank_dagster.defs.resources import ProjectResource
 
@@ -38,8 +38,10 @@ class Evaluation:
         """The number behind it, for a person."""
         if self.finding is None:
             return f"not checked: needs {', '.join(self.check.tables)}"
+        if self.check.drift and self.finding.bad is None:
+            return "no version before"
         bad = [] if self.finding.bad is None else [f"{self.finding.bad:,} of {self.finding.total:,}"]
-        return ", ".join(bad + [f"{name} {value:.4g}" for name, value in self.finding.numbers.items()])
+        return ", ".join(bad + [f"{name} {_short(value)}" for name, value in self.finding.numbers.items()])
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -53,7 +55,9 @@ class Evaluation:
 def evaluate(project: ProjectResource, partition: str, name: str) -> Evaluation:
     """Evaluate one check on the current versions of its tables."""
     config = project.dataset(partition)
-    check = next(check for check in data_checks(config.data.min_coverage) if check.name == name)
+    check = next(
+        check for check in data_checks(config.data.min_coverage, config.data.max_drift) if check.name == name
+    )
     versions = {asset: project.versions(asset, partition).find_current() for asset in {check.asset, *check.tables}}
     found = {asset: version for asset, version in versions.items() if version}
     if len(found) < len(versions):
@@ -61,7 +65,16 @@ def evaluate(project: ProjectResource, partition: str, name: str) -> Evaluation:
     tables: dict[str, pl.DataFrame] = {
         asset: project.format(asset, partition).read(found[asset].directory) for asset in check.tables
     }
+    if check.drift:
+        previous = project.versions(check.asset, partition).previous()
+        if previous is None:
+            return Evaluation(check, Finding(None, 0, {}))
+        tables[PREVIOUS] = project.format(check.asset, partition).read(previous.directory)
     return Evaluation(check, check.finding(tables, found[check.asset].manifest.details))
+
+
+def _short(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _severity(found: Evaluation) -> dg.AssetCheckSeverity:
@@ -84,6 +97,7 @@ def _asset_check(check: DataCheck) -> dg.AssetChecksDefinition:
     return asset_check
 
 
-# The names do not depend on the configured coverage; each evaluation takes its dataset's own.
-CHECK_NAMES = [check.name for check in data_checks(min_coverage=1.0)]
-all_checks = [_asset_check(check) for check in data_checks(min_coverage=1.0)]
+# The names do not depend on the configured limits; each evaluation takes its dataset's own.
+ALL_CHECKS = data_checks(min_coverage=1.0, max_drift=0.0)
+CHECK_NAMES = [check.name for check in ALL_CHECKS]
+all_checks = [_asset_check(check) for check in ALL_CHECKS]

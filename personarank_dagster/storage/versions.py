@@ -139,6 +139,13 @@ class VersionStore:
             raise StorageError(f"{self.root / POINTER}: cannot be read: {error.strerror or error}") from error
         return _open_version(self.root / name)
 
+    def previous(self) -> Version | None:
+        """The version that was published before the current one and is still there."""
+        current = self.find_current()
+        names = [path.parent.name for path in self.root.glob(f"*/{MANIFEST}")]
+        older = sorted(name for name in names if current and name < current.manifest.version)
+        return _open_version(self.root / older[-1]) if older else None
+
     def _point_to(self, version: str) -> None:
         with _locked(self.root / ".lock"):
             temporary = self.root / f".{POINTER}-{uuid.uuid4().hex[:8]}"

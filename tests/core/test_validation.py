@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from personarank_dagster.core.validation import DataCheck, Finding, data_checks
+from personarank_dagster.core.validation import PREVIOUS, DataCheck, Finding, data_checks
 
-CHECKS = {check.name: check for check in data_checks(min_coverage=0.5)}
+CHECKS = {check.name: check for check in data_checks(min_coverage=0.5, max_drift=0.5)}
 NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
 GOOD: dict[str, list[dict[str, Any]]] = {
     "personas": [
@@ -73,7 +73,8 @@ def tables(changed: tuple[str, int, dict[str, Any]] | None = None) -> dict[str, 
 
 
 def finding(check: DataCheck, **options: Any) -> Finding:
-    return check.finding(tables(**options), {"rows_read": 4})
+    found = tables(**options)
+    return check.finding(found | {PREVIOUS: found[check.asset]}, {"rows_read": 4})
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())
@@ -113,6 +114,22 @@ def test_coverage_may_miss_what_is_configured_and_no_more(name: str, column: str
         candidates = pl.DataFrame({column: [known, *unknown]})
         found = check.finding(tables() | {"candidates": candidates}, {})
         assert (found.bad, found.total, check.passed(found)) == (len(unknown), 1 + len(unknown), passes)
+
+
+@pytest.mark.parametrize(("rows", "passes"), [(10, True), (15, True), (16, False), (5, True), (4, False), (0, False)])
+def test_a_change_of_rows_beyond_the_configured_share_is_drift(rows: int, passes: bool) -> None:
+    check = CHECKS["rows_of_candidates_are_like_the_previous_version"]
+    now, before = (pl.DataFrame({"item_id": ["a"] * count}) for count in (rows, 10))
+    assert check.passed(check.finding({"candidates": now, PREVIOUS: before}, {})) == passes
+
+
+def test_a_change_of_the_mean_rating_is_drift() -> None:
+    check = CHECKS["mean_rating_is_like_the_previous_version"]
+    before = pl.DataFrame({"rating": [4.0, 4.0]})
+    for rating, passes in ((4.2, True), (3.5, False)):
+        found = check.finding({"histories": pl.DataFrame({"rating": [rating]}), PREVIOUS: before}, {})
+        assert check.passed(found) == passes
+        assert found.numbers == {"mean_rating": rating, "previous_mean_rating": 4.0}
 
 
 def test_the_ceiling_is_a_number_and_never_fails() -> None:

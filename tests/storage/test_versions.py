@@ -30,6 +30,14 @@ def test_the_last_published_version_is_current(store: VersionStore) -> None:
     assert (second.directory / "data.txt").read_text() == "two"
 
 
+def test_the_previous_version_is_the_one_before_the_current(store: VersionStore) -> None:
+    assert store.previous() is None
+    first = publish(store, "one")
+    assert store.previous() is None
+    publish(store, "two")
+    assert store.previous() == first
+
+
 def test_the_manifest_says_what_the_version_is(store: VersionStore) -> None:
     manifest = publish(store, "one").manifest
     assert (manifest.asset, manifest.partition, manifest.run_id) == ("personas", "amazon", "run")
