@@ -169,9 +169,9 @@ def _number(value: object) -> float:
 class DataCheck:
     """A check: its asset, what it finds in which tables, how much may be wrong, and what happens if more is.
 
-    Instead of tables, a check can read what ingestion left out: `left_out` is the reason. With `drift` it compares the
-    asset's table with that of the version before. `blocking` stops what comes after the asset in the same run: for
-    findings with which results would lie.
+    Instead of tables, a check can read what ingestion left out: `left_out` is the reason. With `drift` it compares
+    the asset's table with that of the version before. `blocking` stops what comes after the asset in the same run:
+    for findings with which results would lie.
     """
 
     name: str
