@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
@@ -18,6 +19,8 @@ CONFIG_DIR_VARIABLE = "PERSONARANK_CONFIG_DIR"
 OUT_ROOT_VARIABLE = "PERSONARANK_OUT_ROOT"
 # USE_AMP=0 switches mixed precision off, whatever train.yaml says.
 AMP_VARIABLE = "USE_AMP"
+
+DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 # Each description completes the sentence "<file>: <key> must be …".
 PositiveInt = Annotated[int, Meta(ge=1, description="a whole number >= 1")]
@@ -154,8 +157,16 @@ def config_dir(override: Path | None = None) -> Path:
 
 
 def dataset_names(folder: Path) -> list[str]:
-    """Subfolders with a data.yaml, sorted. Raises ConfigError if there are none."""
-    names = sorted(path.parent.name for path in folder.glob("*/data.yaml"))
+    """Subfolders with a data.yaml, sorted; hidden ones do not count.
+
+    Raises ConfigError if there are none, or if a name cannot be a partition key and a folder everywhere.
+    """
+    names = sorted(path.parent.name for path in folder.glob("[!.]*/data.yaml"))
+    if wrong := [name for name in names if not DATASET_NAME.fullmatch(name)]:
+        raise ConfigError(
+            f"{folder / wrong[0]}: a dataset's name must be letters, digits, _ and -, not beginning with _ or -; "
+            "rename the folder"
+        )
     if not names:
         raise ConfigError(
             f"{folder}: expected at least one dataset folder with a data.yaml, found none; "

@@ -66,7 +66,7 @@ def plan_run(
 def execute(
     defs: dg.Definitions, plan: Plan, instance: dg.DagsterInstance, *, progress_bars: bool = False
 ) -> Outcome:
-    """Materialise what the plan says as one run."""
+    """Materialise what the plan says as one run. Raises KeyboardInterrupt if it was interrupted."""
     if not plan.reasons:
         return Outcome(plan)
     unpartitioned = plan.partition == UNPARTITIONED
@@ -79,7 +79,10 @@ def execute(
         run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
-    return Outcome(plan, result.run_id, _failures(result))
+    failures = _failures(result)
+    if any(dg.DagsterExecutionInterruptedError.__name__ in message for message in failures.values()):
+        raise KeyboardInterrupt
+    return Outcome(plan, result.run_id, failures)
 
 
 def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[str]:

@@ -126,3 +126,12 @@ def test_an_unknown_dataset_is_answered_with_the_known_ones(folder: Path) -> Non
 def test_an_empty_folder_is_answered_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected at least one dataset folder .* PERSONARANK_CONFIG_DIR"):
         dataset_names(tmp_path)
+
+
+def test_a_folder_name_that_is_no_dataset_name_is_refused_and_hidden_ones_are_passed_over(folder: Path) -> None:
+    (folder / ".checkpoints").mkdir()
+    (folder / ".checkpoints" / "data.yaml").write_text("")
+    assert dataset_names(folder) == ["books"]
+    (folder / "books").rename(folder / "my books")
+    with pytest.raises(ConfigError, match=r"my books: a dataset's name must be letters, digits, _ and -"):
+        dataset_names(folder)
