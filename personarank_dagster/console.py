@@ -13,7 +13,7 @@ from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation, evaluate
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
-from personarank_dagster.defs.runs import Outcome, Plan, execute, plan_run
+from personarank_dagster.defs.runs import Outcome, Plan, execute, observe_raw_files, plan_run
 from personarank_dagster.storage.versions import check_writable
 
 console = Console(highlight=False, soft_wrap=True)
@@ -84,6 +84,8 @@ def _run(
     if not quiet:
         _show_plan(plan)
     started = time.monotonic()
+    if partition != UNPARTITIONED and plan.reasons:
+        observe_raw_files(project, partition, instance)
     outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal)
     for step, message in outcome.failures.items():
         errors.print(f"[red]{_title(partition)} · {step} failed:[/red] {message}", markup=True)

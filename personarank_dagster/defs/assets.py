@@ -158,7 +158,6 @@ def trained_encoder(
             TrainingTables(liked, personas, pairs),
             Embedder(context, project, gpu, progress).by_model,
             device=gpu.torch_device(),
-            precision=gpu.encoding_precision(),
             on_step=lambda step, steps, loss: advance(1),
         )
     losses = trained.training.losses

@@ -66,7 +66,9 @@ class Embedder:
     ) -> Embedded:
         distinct = texts.unique(maintain_order=True)
         rows = texts.replace_strict(distinct, np.arange(len(distinct)), return_dtype=pl.Int64).to_numpy()
-        store: VectorStore = self.project.vectors(self.context.partition_key, fingerprint)
+        # Vectors of another precision are other vectors.
+        name = f"{fingerprint}-{self.gpu.encoding_precision()}"
+        store: VectorStore = self.project.vectors(self.context.partition_key, name)
         with self.progress.track(self.context, task, store.missing(distinct.to_list())) as advance:
             found = store.vectors_of(distinct.to_list(), lambda missing: self._encode(load(), missing, advance))
         return Embedded(found.vectors.astype(np.float32), rows, found.reused, found.encoded)

@@ -9,10 +9,13 @@ import dagster as dg
 
 from personarank_dagster.core.errors import ConfigError, PersonarankError
 from personarank_dagster.defs.partitions import UNPARTITIONED
-from personarank_dagster.defs.provenance import UPSTREAM, provenance, stale_reason
+from personarank_dagster.defs.provenance import RAW, UPSTREAM, provenance, raw_version, stale_reason
 from personarank_dagster.defs.resources import ProjectResource
 
 REPORT = "metrics_report"
+
+# Dagster's own name for it.
+DATA_VERSION_TAG = "dagster/data_version"
 
 # Raw files that a dataset can do without; then it also does without the asset, and what comes after it.
 OPTIONAL_INPUTS = {"candidates": "candidates", "ground_truth": "gt"}
@@ -83,6 +86,17 @@ def execute(
     if any(dg.DagsterExecutionInterruptedError.__name__ in message for message in failures.values()):
         raise KeyboardInterrupt
     return Outcome(plan, result.run_id, failures)
+
+
+def observe_raw_files(project: ProjectResource, partition: str, instance: dg.DagsterInstance) -> None:
+    """Record the content hash of each raw file of a dataset, so that the UI shows what is stale after a change."""
+    for key, path in project.dataset(partition).data.raw_files.items():
+        version = dg.DataVersion(raw_version(path))
+        metadata = {"path": dg.MetadataValue.path(str(path))}
+        tags = {DATA_VERSION_TAG: version.value}
+        instance.report_runless_asset_event(
+            dg.AssetObservation([RAW, key], partition=partition, metadata=metadata, tags=tags)
+        )
 
 
 def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[str]:

@@ -116,10 +116,10 @@ def with_normalize(model: SentenceTransformer) -> SentenceTransformer:
     return model if isinstance(modules[-1], Normalize) else SentenceTransformer(modules=[*modules, Normalize()])
 
 
-def model_fingerprint(model: SentenceTransformer, *, precision: Precision) -> str:
-    """Content hash of all that decides a vector: weights, modules, tokenizer, maximum length, precision."""
+def model_fingerprint(model: SentenceTransformer) -> str:
+    """Content hash of all in a model that decides a vector: weights, modules, tokenizer, maximum length."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps([precision, model.max_seq_length]).encode())
+    digest.update(json.dumps(model.max_seq_length).encode())
     digest.update(json.dumps(_tokenizer_rules(model), sort_keys=True).encode())
     for module in model.children():
         digest.update(f"{type(module).__name__} {json.dumps(_config_of(module), sort_keys=True)}".encode())

@@ -15,7 +15,6 @@ from personarank_dagster.core.histories import TrainingPairs
 from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.encoding.batches import training_data
 from personarank_dagster.encoding.encoder import (
-    Precision,
     embedding_dimension,
     load_model,
     model_fingerprint,
@@ -63,18 +62,17 @@ def train_encoder(
     embed: Embed,
     *,
     device: str,
-    precision: Precision,
     on_step: OnStep,
 ) -> TrainedEncoder:
     """Train the encoder that `train.yaml` asks for."""
     model = load_model(config.train.st_path, max_len=config.train.max_len, device=device)
-    base_fingerprint = model_fingerprint(model, precision=precision)
+    base_fingerprint = model_fingerprint(model)
     if config.train.tune == "head":
         training = _train_head(config, tables, model, embed, base_fingerprint, device, on_step)
-        fingerprint = model_fingerprint(training.model, precision=precision)
+        fingerprint = model_fingerprint(training.model)
     else:
         training = _train_full(config, tables, model, device, on_step)
-        base_fingerprint = fingerprint = model_fingerprint(training.model, precision=precision)
+        base_fingerprint = fingerprint = model_fingerprint(training.model)
     info = EncoderInfo(
         st_path=config.train.st_path,
         tune=config.train.tune,

@@ -14,7 +14,8 @@ from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.assets import raw_files
-from personarank_dagster.defs.runs import Outcome, execute, plan_run
+from personarank_dagster.defs.provenance import raw_version
+from personarank_dagster.defs.runs import Outcome, execute, observe_raw_files, plan_run
 from personarank_dagster.storage import ingestion
 from personarank_dagster.storage.readers import ReadRules
 
@@ -118,6 +119,15 @@ def test_raw_files_are_observed_per_partition(instance: dg.DagsterInstance) -> N
     observed = {e.partition: e.data_version for e in result.asset_observations_for_node("raw__gt")}
     assert observed.keys() == {"amazon", "yelp"}
     assert observed["amazon"] != observed["yelp"]
+
+
+def test_a_run_from_the_command_line_observes_the_same_versions(instance: dg.DagsterInstance) -> None:
+    observe_raw_files(project, "amazon", instance)
+    records = instance.fetch_observations(dg.AssetKey(["raw", "gt"]), limit=5).records
+    (event,) = [record.event_log_entry.asset_observation for record in records]
+    assert event is not None
+    assert event.partition == "amazon"
+    assert event.data_version == raw_version(project.dataset("amazon").data.raw_files["gt"])
 
 
 @pytest.mark.parametrize("select", ["nothing_like_it", "raw/gt"])
