@@ -123,7 +123,9 @@ def graph(out: Path) -> None:
 
 def _find_dagster_home() -> None:
     """Use $DAGSTER_HOME, else this folder if it has a dagster.yaml."""
-    if "DAGSTER_HOME" in os.environ:
+    if home := os.environ.get("DAGSTER_HOME"):
+        if not (Path(home).is_absolute() and Path(home).is_dir()):
+            raise ConfigError(f"DAGSTER_HOME must be the absolute path of a folder, got {home!r}")
         return
     if not Path("dagster.yaml").is_file():
         raise ConfigError(

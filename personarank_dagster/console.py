@@ -7,13 +7,14 @@ from typing import Any
 import dagster as dg
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation, evaluate
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
-from personarank_dagster.defs.runs import Outcome, Plan, execute, observe_raw_files, plan_run
+from personarank_dagster.defs.runs import Outcome, Plan, end_dead_runs, execute, observe_raw_files, plan_run
 from personarank_dagster.storage.versions import check_writable
 
 console = Console(highlight=False, soft_wrap=True)
@@ -26,11 +27,22 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     for name in names:
         check_writable(project.dataset(name).data.out_root)
     with dg.DagsterInstance.get() as instance:
+        _end_dead_runs(instance)
         outcomes = [_run(name, instance, select=select, force=force) for name in [*names, UNPARTITIONED]]
+    failed = [outcome.plan.partition for outcome in outcomes if outcome.failures]
     for name in names:
+        project.refresh_links(name)
+        if name in failed:
+            console.print(f"{name}: failed; what is in {project.dataset(name).data.out_root} is the last good result")
+            continue
         _show_metrics(name)
         _show_outputs(name)
-    return not any(outcome.failures for outcome in outcomes)
+    return not failed
+
+
+def _end_dead_runs(instance: dg.DagsterInstance) -> None:
+    for run_id in end_dead_runs(instance):
+        console.print(f"run {run_id[:8]} was killed; it counts as failed now, and what it held is free")
 
 
 def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: bool) -> int:
@@ -38,6 +50,7 @@ def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: b
     names = _resolve(partitions)
     inputs = ",".join(dict.fromkeys(check.asset for check in ALL_CHECKS))
     with dg.DagsterInstance.get() as instance:
+        _end_dead_runs(instance)
         outcomes = [_run(name, instance, select=inputs, force=False, quiet=as_json) for name in names]
     found = {name: [evaluate(project, name, check) for check in CHECK_NAMES] for name in names}
     if as_json:
@@ -72,7 +85,7 @@ def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
 def _resolve(partitions: tuple[str, ...]) -> list[str]:
     known = list(dataset_partitions.get_partition_keys())
     names = known if not partitions or "all" in partitions else list(dict.fromkeys(partitions))
-    if unknown := [name for name in names if name not in known]:
+    if unknown := [name for name in partitions if name not in (*known, "all")]:
         raise ConfigError(f"unknown partition {', '.join(unknown)}; the datasets are {', '.join(known)}")
     return names
 
@@ -88,7 +101,7 @@ def _run(
         observe_raw_files(project, partition, instance)
     outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal)
     for step, message in outcome.failures.items():
-        errors.print(f"[red]{_title(partition)} · {step} failed:[/red] {message}", markup=True)
+        errors.print(f"[red]{_title(partition)} · {step} failed:[/red] {escape(message)}")
     if outcome.run_id and not outcome.failures and not quiet:
         console.print(f"{_title(partition)}: done in {time.monotonic() - started:.0f} s")
     return outcome

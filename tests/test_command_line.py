@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,11 @@ class Workspace:
             text=True,
             timeout=300,
         )
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [Path(sys.executable).parent / "personarank", *arguments]
+        environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL)
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.folder / "configs" / file
@@ -138,6 +144,39 @@ def test_a_forced_training_gives_the_same_encoder_and_metrics(
     forced = workspace.call("run", "--partition", "amazon", "--select", "trained_encoder+", "--force")
     assert forced.returncode == 0, forced.stderr
     assert workspace.metrics("amazon") == before
+
+
+def test_after_a_kill_in_training_the_last_good_encoder_stays_and_the_next_run_goes_on(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    current = (workspace.folder / "outputs/amazon/train").resolve()
+    with (
+        workspace.edited("amazon/train.yaml", "max_steps: 30", "max_steps: 1000000"),
+        workspace.edited("amazon/train.yaml", "epochs: 10", "epochs: 1000000"),
+    ):
+        endless = workspace.start("run", "--partition", "amazon")
+        time.sleep(20)
+        assert endless.poll() is None
+        endless.kill()
+        endless.wait()
+    assert (workspace.folder / "outputs/amazon/train").resolve() == current
+    again = workspace.call("run", "--partition", "amazon", "--select", "trained_encoder+", "--force")
+    assert again.returncode == 0, again.stderr
+    assert "was killed; it counts as failed now" in again.stdout
+
+
+def test_caches_by_different_encoders_are_not_ranked_with(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    before = workspace.metrics("amazon")
+    partial = "trained_encoder,persona_cache,reranked_candidates,rerank_metrics"
+    with workspace.edited("amazon/train.yaml", "seed: 13", "seed: 14"):
+        mixed = workspace.call("run", "--partition", "amazon", "--select", partial)
+    assert mixed.returncode == 1
+    assert "both caches must be by one encoder" in mixed.stderr
+    assert workspace.metrics("amazon") == before
+    assert workspace.call("run", "--partition", "amazon").returncode == 0
+    assert workspace.metrics("amazon")["reranked"] == before["reranked"]
 
 
 def test_a_changed_setting_reruns_only_what_depends_on_it(

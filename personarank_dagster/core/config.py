@@ -23,9 +23,10 @@ AMP_VARIABLE = "USE_AMP"
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 # Each description completes the sentence "<file>: <key> must be …".
-PositiveInt = Annotated[int, Meta(ge=1, description="a whole number >= 1")]
-Count = Annotated[int, Meta(ge=0, description="a whole number >= 0")]
-Positive = Annotated[float, Meta(gt=0, description="a number > 0")]
+PositiveInt = Annotated[int, Meta(ge=1, le=10**9, description="a whole number from 1 to 10^9")]
+Count = Annotated[int, Meta(ge=0, le=2**32 - 1, description="a whole number from 0 to 2^32 - 1")]
+LearningRate = Annotated[float, Meta(gt=0, le=10, description="a number in (0, 10]")]
+Temperature = Annotated[float, Meta(ge=1e-3, le=100, description="a number in [0.001, 100]")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number in [0, 1]")]
 DropRate = Annotated[float, Meta(ge=0, lt=1, description="a number in [0, 1)")]
 Decay = Annotated[float, Meta(gt=0, le=1, description="a number in (0, 1]")]
@@ -41,7 +42,7 @@ FieldLetters = Annotated[
     Meta(pattern=r"^[NDIR](,[NDIR])*$", description='letters of N, D, I, R joined by commas, like "N,D,I,R"'),
 ]
 Cutoffs = Annotated[
-    tuple[PositiveInt, ...], Meta(min_length=1, description="a list of whole numbers >= 1, like [5, 10, 20]")
+    tuple[PositiveInt, ...], Meta(min_length=1, description="a list of whole numbers from 1, like [5, 10, 20]")
 ]
 FilePath = Annotated[Path, Meta(description="the path of a .jsonl, .jsonl.gz or .parquet file")]
 FolderPath = Annotated[Path, Meta(description="the path of a folder")]
@@ -86,7 +87,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     k_recent: PositiveInt = 10
     gamma: Decay = 0.65
     min_rating: Rating = 3.0
-    lr: Positive = 1e-3
+    lr: LearningRate = 1e-3
     max_len: TextLength = 256
     scheduler: Annotated[Literal["linear", "cosine", "constant"], Meta(description="linear, cosine or constant")] = (
         "linear"
@@ -98,7 +99,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     mask_same_item: Flag = True
     mask_percpos: Flag = False
     percpos_threshold: Annotated[float, Meta(gt=0, le=1, description="a number in (0, 1]")] = 0.95
-    temperature: Positive = 0.1
+    temperature: Temperature = 0.1
     label_smoothing: DropRate = 0.0
     max_steps: Annotated[int, Meta(ge=0, description="a whole number >= 0 (0: no limit but epochs)")] = 0
     seed: Count = 13
@@ -162,10 +163,10 @@ def dataset_names(folder: Path) -> list[str]:
     Raises ConfigError if there are none, or if a name cannot be a partition key and a folder everywhere.
     """
     names = sorted(path.parent.name for path in folder.glob("[!.]*/data.yaml"))
-    if wrong := [name for name in names if not DATASET_NAME.fullmatch(name)]:
+    if wrong := [name for name in names if name == "all" or not DATASET_NAME.fullmatch(name)]:
         raise ConfigError(
-            f"{folder / wrong[0]}: a dataset's name must be letters, digits, _ and -, not beginning with _ or -; "
-            "rename the folder"
+            f"{folder / wrong[0]}: a dataset's name must be letters, digits, _ and -, not beginning with _ or -, "
+            "and not all; rename the folder"
         )
     if not names:
         raise ConfigError(

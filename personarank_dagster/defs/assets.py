@@ -12,7 +12,14 @@ from personarank_dagster.core.histories import liked_interactions, training_pair
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.defs.embedding import Embedded, Embedder
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
-from personarank_dagster.defs.provenance import CODE_VERSIONS, RAW, RAW_INPUTS, lineage, raw_version
+from personarank_dagster.defs.provenance import (
+    CODE_VERSIONS,
+    RAW,
+    RAW_INPUTS,
+    check_one_encoder,
+    lineage,
+    raw_version,
+)
 from personarank_dagster.defs.raw_files import RawFiles
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.storage import ingestion
@@ -225,6 +232,7 @@ def reranked_candidates(
     From the candidates and both caches; `out_root/rerank/reranked.jsonl` always links to the current lists.
     """
     config = project.dataset(context.partition_key)
+    check_one_encoder(project, context.partition_key)
     reranked = ranking.rerank(
         candidates,
         interaction_cache,
@@ -330,10 +338,10 @@ def _vector_table(embedded: Embedded, rows: pl.DataFrame, schema: schemas.Schema
 
 def _metric_numbers(measured: RerankMetrics) -> dict[str, Any]:
     """Numeric metadata that the UI plots over time: every metric of all users, and who was counted."""
-    overall = measured.table.filter(pl.col("scenario") == "all").drop_nulls()
+    overall = measured.table.filter(pl.col("scenario") == "all")
     numbers = {
         f"{order} {metric}@{k}": value
         for order in ("candidate", "reranked", "lift")
-        for metric, k, value in overall.select("metric", "k", order).rows()
+        for metric, k, value in overall.select("metric", "k", order).drop_nulls().rows()
     }
     return numbers | asdict(measured.coverage)

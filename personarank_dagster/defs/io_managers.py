@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+import msgspec
 import polars as pl
 from pydantic import PrivateAttr
 
@@ -11,8 +12,7 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import provenance
 from personarank_dagster.defs.resources import ProjectResource
-from personarank_dagster.storage.formats import OutputFormat
-from personarank_dagster.storage.versions import Version, link
+from personarank_dagster.storage.versions import Provenance, Version
 
 
 class VersionedIOManager(dg.ConfigurableIOManager):
@@ -21,6 +21,7 @@ class VersionedIOManager(dg.ConfigurableIOManager):
     project: ProjectResource
     # Data versions that each running step has read: (step, partition) -> upstream -> version.
     _loaded: dict[tuple[str, str], dict[str, str]] = PrivateAttr(default_factory=dict)
+    _made_from: dict[tuple[str, str], Provenance] = PrivateAttr(default_factory=dict)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Check the value, publish it as the current version, refresh the links for people."""
@@ -31,14 +32,17 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             output.check(f"{asset} ({partition})", obj)
         except ContractError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-        loaded = self._loaded.pop((context.op_def.name, partition), {})
+        step = (context.op_def.name, partition)
+        made_from = self._made_from.pop(step, None) or provenance(self.project, asset, partition)
+        inputs = made_from.inputs | self._loaded.pop(step, {})
         version = self.project.versions(asset, partition).publish(
             lambda directory: {**_numbers(context.output_metadata), **output.write(obj, directory)},
             run_id=context.run_id,
             data_version=output.version_of(obj),
-            provenance=provenance(self.project, asset, partition, loaded),
+            provenance=msgspec.structs.replace(made_from, inputs=dict(sorted(inputs.items()))),
         )
-        self._link(output, version, partition)
+        if output.exports:
+            self.project.refresh_links(partition)
         context.add_output_metadata(_metadata(version))
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -56,13 +60,13 @@ class VersionedIOManager(dg.ConfigurableIOManager):
         reader = context.partition_key if context.has_partition_key else UNPARTITIONED
         version = self.project.versions(asset, partition).current()
         name = asset if partition == reader else f"{asset}[{partition}]"
-        self._loaded.setdefault((context.op_def.name, reader), {})[name] = version.manifest.data_version
+        step = (context.op_def.name, reader)
+        if step not in self._made_from:
+            # Settings and raw files as they are when the step begins: an edit during a long training is not used.
+            self._made_from[step] = provenance(self.project, context.op_def.name, reader)
+        self._loaded.setdefault(step, {})[name] = version.manifest.data_version
         lazy = context.dagster_type.typing_type is pl.LazyFrame
         return self.project.format(asset, partition).read(version.directory, lazy=lazy)
-
-    def _link(self, output: OutputFormat[Any], version: Version, partition: str) -> None:
-        for name, file in output.exports.items():
-            link(version.directory / file, self.project.dataset(partition).data.out_root / name)
 
 
 def _numbers(metadata: Mapping[str, Any]) -> dict[str, int | float]:

@@ -3,13 +3,14 @@
 A version records this, so that anything that changed since is known by name: that is what makes an asset stale.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
 from personarank_dagster.core.config import DatasetConfig
+from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.resources import ProjectResource
@@ -67,17 +68,12 @@ def _bad_row_rules(config: DatasetConfig) -> object:
     return config.data.on_bad_row, config.data.max_bad_share
 
 
-def provenance(
-    project: ProjectResource, asset: str, partition: str, loaded: Mapping[str, str] | None = None
-) -> Provenance:
-    """What the asset would be made from now.
-
-    `loaded` gives the versions of upstream assets that a running step has read; others are looked up.
-    """
-    inputs = dict(loaded or {})
+def provenance(project: ProjectResource, asset: str, partition: str) -> Provenance:
+    """What the asset would be made from now."""
+    inputs: dict[str, str] = {}
     for upstream, key in _upstream_partitions(asset, partition):
         name = upstream if key == partition else f"{upstream}[{key}]"
-        if name not in inputs and (version := project.versions(upstream, key).find_current()):
+        if version := project.versions(upstream, key).find_current():
             inputs[name] = version.manifest.data_version
     if partition != UNPARTITIONED:
         raw_files = project.dataset(partition).data.raw_files
@@ -107,6 +103,19 @@ def stale_reason(project: ProjectResource, asset: str, partition: str) -> str | 
         if made_from.inputs.get(name) != now.inputs.get(name)
     ]
     return f"{', '.join(changed)} changed" if changed else None
+
+
+def check_one_encoder(project: ProjectResource, partition: str) -> None:
+    """Raise ContractError if the two caches are not by the same encoder: their cosines would mean nothing."""
+    encoders = {
+        cache: project.versions(cache, partition).current().manifest.provenance.inputs["trained_encoder"]
+        for cache in ("interaction_cache", "persona_cache")
+    }
+    if len(set(encoders.values())) > 1:
+        raise ContractError(
+            f"reranked_candidates ({partition}): both caches must be by one encoder, got {encoders}; "
+            "materialise both caches"
+        )
 
 
 def lineage(project: ProjectResource, asset: str, partition: str) -> dict[str, str]:

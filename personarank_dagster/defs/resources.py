@@ -21,9 +21,11 @@ from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.storage.formats import OutputFormat, output_format
 from personarank_dagster.storage.vector_store import VectorStore
-from personarank_dagster.storage.versions import VersionStore
+from personarank_dagster.storage.versions import VersionStore, link
 
 LOG_SECONDS = 10
+
+EXPORTING_ASSETS = ("trained_encoder", "reranked_candidates", "rerank_metrics")
 
 Precision = Literal["fp32", "bf16"]
 
@@ -44,6 +46,14 @@ class ProjectResource(dg.ConfigurableResource[Any]):
         """Format of one asset's output."""
         unpartitioned = partition == UNPARTITIONED
         return output_format(asset, "amazon" if unpartitioned else self.dataset(partition).data.schema)
+
+    def refresh_links(self, dataset: str) -> None:
+        """Point the links for people to the current versions; a kill after publishing can have left them behind."""
+        config = self.dataset(dataset)
+        for asset in EXPORTING_ASSETS:
+            if version := self.versions(asset, dataset).find_current():
+                for name, file in self.format(asset, dataset).exports.items():
+                    link(version.directory / file, config.data.out_root / name)
 
     def vectors(self, dataset: str, fingerprint: str) -> VectorStore:
         """Vectors of texts by one encoder."""

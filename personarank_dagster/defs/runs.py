@@ -1,6 +1,8 @@
 """Materialise partitions in this process, on the persistent Dagster instance, where the UI shows the runs."""
 
+import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +18,9 @@ REPORT = "metrics_report"
 
 # Dagster's own name for it.
 DATA_VERSION_TAG = "dagster/data_version"
+
+# Host and process id of a run from the command line.
+PROCESS_TAG = "personarank/process"
 
 # Raw files that a dataset can do without; then it also does without the asset, and what comes after it.
 OPTIONAL_INPUTS = {"candidates": "candidates", "ground_truth": "gt"}
@@ -81,11 +86,43 @@ def execute(
         asset_selection=[dg.AssetKey(asset) for asset in plan.reasons],
         run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
+        tags={PROCESS_TAG: _this_process()},
     )
     failures = _failures(result)
     if any(dg.DagsterExecutionInterruptedError.__name__ in message for message in failures.values()):
         raise KeyboardInterrupt
     return Outcome(plan, result.run_id, failures)
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Fail runs of this command line whose process is gone, and free their pool slots; returns their ids.
+
+    A killed process leaves its run started and its slots taken, and every later run would wait for them.
+    """
+    open_runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]))
+    dead = [run for run in open_runs if _is_dead(run.tags.get(PROCESS_TAG, ""))]
+    for run in dead:
+        instance.report_run_failed(run, "its process is gone")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in dead]
+
+
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_dead(process: str) -> bool:
+    """Whether a process of this machine is gone; of another machine nothing is known."""
+    host, _, pid = process.rpartition(":")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def observe_raw_files(project: ProjectResource, partition: str, instance: dg.DagsterInstance) -> None:

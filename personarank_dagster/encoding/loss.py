@@ -57,7 +57,5 @@ def above_positive_share(profiles: Tensor, personas: Tensor, positives: Tensor, 
 
 
 def without_positives(excluded: Tensor, positives: Tensor) -> Tensor:
-    """The mask with every positive kept, and emptied in rows where it left no negative at all."""
-    excluded = excluded.scatter(1, positives[:, None], False)
-    num_kept = (~excluded).sum(dim=1, keepdim=True)
-    return excluded & (num_kept > 1)
+    """The mask with every positive kept. A row that keeps nothing else has loss 0: there is nothing to learn."""
+    return excluded.scatter(1, positives[:, None], False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 
 from personarank_dagster.core.config import DatasetConfig, TrainConfig
 from personarank_dagster.core.encoders import EncoderInfo
+from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.histories import TrainingPairs
 from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.encoding.batches import training_data
@@ -44,6 +46,14 @@ class TrainedEncoder:
     info: EncoderInfo
     training: Training
     config: TrainConfig
+
+    def check(self) -> None:
+        """Raise ContractError unless the loss of every step and every weight is a finite number."""
+        if wrong := [step for step, loss in enumerate(self.training.losses, 1) if not isfinite(loss)]:
+            raise ContractError(f"trained_encoder: the loss must be finite, got none in step {wrong[0]}; lower lr")
+        for name, weight in self.training.model.state_dict().items():
+            if weight.is_floating_point() and not weight.isfinite().all():
+                raise ContractError(f"trained_encoder: weights must be finite, got others in {name}; lower lr")
 
     def save(self, directory: Path) -> None:
         """Write a sentence-transformers directory and `training.json`, the record of the training."""

@@ -250,6 +250,7 @@ def _arguments(folder: Path, num_pairs: int, config: TrainConfig, device: str) -
         use_cpu=device == "cpu",
         remove_unused_columns=False,
         logging_steps=1,
+        logging_nan_inf_filter=False,
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,

@@ -165,6 +165,9 @@ class SavableEncoder(Protocol):
 
     info: EncoderInfo
 
+    def check(self) -> None:
+        """Raise ContractError if it must not be published."""
+
     def save(self, directory: Path) -> None:
         """Write all files but `encoder.json`."""
 
@@ -176,7 +179,7 @@ class EncoderFormat(OutputFormat[SavableEncoder]):
     exports: Mapping[str, str]
 
     def check(self, name: str, value: SavableEncoder) -> None:
-        """Nothing to check before the files exist; `write` reads them back."""
+        value.check()
 
     def write(self, value: SavableEncoder, directory: Path) -> Details:
         value.save(directory)

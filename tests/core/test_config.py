@@ -69,10 +69,16 @@ def test_config_dir_variable_chooses_the_folder(folder: Path, monkeypatch: pytes
             "train.yaml",
             "lr: 1.0e-3",
             "lr: 1e-3",
-            r"train\.yaml: lr must be a number > 0, got '1e-3' \(YAML reads",
+            r"train\.yaml: lr must be a number in \(0, 10\], got '1e-3' \(YAML reads",
         ),
-        ("train.yaml", "lr: 1.0e-3", "lr: .nan", r"train\.yaml: lr must be a number > 0, got nan"),
-        ("train.yaml", "seed: 13", "seed: -1", r"train\.yaml: seed must be a whole number >= 0, got -1"),
+        ("train.yaml", "lr: 1.0e-3", "lr: .nan", r"train\.yaml: lr must be a number in \(0, 10\], got nan"),
+        ("train.yaml", "lr: 1.0e-3", "lr: .inf", r"train\.yaml: lr must be a number in \(0, 10\], got inf"),
+        (
+            "train.yaml",
+            "seed: 13",
+            "seed: -1",
+            r"train\.yaml: seed must be a whole number from 0 to 2\^32 - 1, got -1",
+        ),
         ("train.yaml", "amp: true", "amp: 1", r"train\.yaml: amp must be true or false, got 1"),
         ("train.yaml", "tune: head", "tune: ful", r"train\.yaml: tune must be full or head, got 'ful'"),
         (
@@ -87,7 +93,7 @@ def test_config_dir_variable_chooses_the_folder(folder: Path, monkeypatch: pytes
             '"N,X"',
             r"rerank\.yaml: fields must be letters of N, D, I, R .* got 'N,X'",
         ),
-        ("rerank.yaml", "[5, 10, 20]", "[]", r"rerank\.yaml: ks must be a list of whole numbers >= 1"),
+        ("rerank.yaml", "[5, 10, 20]", "[]", r"rerank\.yaml: ks must be a list of whole numbers from 1"),
         ("rerank.yaml", "alpha: 0.5", "alpha: 2", r"rerank\.yaml: alpha must be a number in \[0, 1\], got 2"),
         (
             "data.yaml",

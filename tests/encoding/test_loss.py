@@ -71,11 +71,12 @@ def test_personas_nearer_than_a_share_of_the_positive_are_found() -> None:
     assert mask.tolist() == [[True, True, False]]
 
 
-def test_a_positive_is_never_excluded_and_a_row_always_keeps_a_negative() -> None:
-    everything = torch.ones(2, 3, dtype=torch.bool)
-    everything[0, 2] = False
-    kept = without_positives(everything, torch.tensor([0, 1]))
-    assert kept.tolist() == [[False, True, False], [False, False, False]]
+def test_a_positive_is_never_excluded_and_a_row_without_negatives_has_no_loss() -> None:
+    excluded = without_positives(torch.ones(4, 7, dtype=torch.bool), POSITIVES)
+    assert excluded.sum(dim=1).tolist() == [6, 6, 6, 6]
+    assert not excluded.gather(1, POSITIVES[:, None]).any()
+    loss = info_nce(PROFILES, PERSONAS, POSITIVES, excluded=excluded, temperature=0.1, label_smoothing=0.1)
+    assert loss.item() == 0.0
 
 
 def test_profiles_are_unit_weighted_sums() -> None:
