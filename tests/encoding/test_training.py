@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import polars as pl
@@ -5,9 +7,12 @@ import pytest
 import torch
 
 from personarank_dagster.core.config import TrainConfig
+from personarank_dagster.core.encoders import EncoderInfo
+from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.profiles import Windows, unit_rows
 from personarank_dagster.encoding.batches import PairCollator, TrainingData
 from personarank_dagster.encoding.encoder import load_model
+from personarank_dagster.encoding.train import TrainedEncoder
 from personarank_dagster.encoding.training import FullModel, HeadModel, num_steps, train_full, train_head
 
 RNG = np.random.default_rng(0)
@@ -122,6 +127,17 @@ def test_full_training_changes_the_encoder_and_lowers_the_loss(tiny_model_path: 
     after = training.model.encode(["red lamp"])
     assert np.abs(np.linalg.norm(after) - 1) < 1e-5
     assert not np.allclose(before / np.linalg.norm(before), after, atol=1e-3)
+
+
+def test_an_encoder_with_a_loss_or_weight_that_is_no_number_is_not_published(tiny_model_path: str) -> None:
+    info = EncoderInfo(st_path="", tune="head", max_len=32, dimension=16, base_fingerprint="", fingerprint="")
+    training = train(msgspec.structs.replace(CONFIG, max_steps=1), tiny_model_path)
+    assert TrainedEncoder(info, training, CONFIG).check() is None
+    with pytest.raises(ContractError, match="the loss must be finite, got none in step 2"):
+        TrainedEncoder(info, replace(training, losses=[1.0, float("nan")]), CONFIG).check()
+    next(training.model.parameters()).data[0, 0] = float("inf")
+    with pytest.raises(ContractError, match="weights must be finite, got others in "):
+        TrainedEncoder(info, training, CONFIG).check()
 
 
 def test_users_and_items_are_numbered(tiny_model_path: str) -> None:
