@@ -45,8 +45,8 @@ def _draw(axes: "Axes", specs: Sequence[dg.AssetSpec], places: Mapping[dg.AssetK
     arrow = {"arrowstyle": "-|>", "color": "#888888", "lw": 0.8}
     for spec in specs:
         x, y = places[spec.key]
-        for dep in sorted(spec.deps, key=lambda dep: dep.asset_key.path):
-            from_x, from_y = places[dep.asset_key]
+        for parent in sorted((dep.asset_key for dep in spec.deps), key=dg.AssetKey.to_user_string):
+            from_x, from_y = places[parent]
             axes.annotate("", xy=(x, y), xytext=(from_x + BOX_WIDTH, from_y), arrowprops=arrow, zorder=0)
         color = COLORS[str(spec.group_name)]
         axes.add_patch(_box(x, y, color))
