@@ -23,6 +23,7 @@ from personarank_dagster.defs.provenance import (
 from personarank_dagster.defs.raw_files import RawFiles
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.storage import ingestion
+from personarank_dagster.storage.bad_lines import write_quarantine
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.formats import RerankMetrics
 from personarank_dagster.storage.ingestion import Ingested
@@ -315,7 +316,7 @@ def _ingested(
 ) -> dg.MaterializeResult[pl.DataFrame]:
     """The table with its account; bad lines of all files that were read for it go to the quarantine."""
     quarantine = raw.data.out_root / "quarantine" / f"{context.asset_key.path[-1]}.jsonl"
-    ingestion.write_quarantine(raw.bad_lines, quarantine)
+    write_quarantine(raw.bad_lines, quarantine)
     counts: dict[str, Any] = {
         "rows_read": ingested.read,
         "quarantined": len(ingested.bad_lines),

@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 
 from personarank_dagster.core.config import DataConfig
+from personarank_dagster.storage.bad_lines import BadLine, ReadRules
 from personarank_dagster.storage.ingestion import Ingested
-from personarank_dagster.storage.readers import BadLine, ReadRules
 
 
 class RawFiles:
@@ -21,6 +21,7 @@ class RawFiles:
             max_bad_share=data.max_bad_share,
             max_line_bytes=data.max_line_mb << 20,
             max_gzip_ratio=data.max_gzip_ratio,
+            num_workers=data.num_workers,
         )
 
     def read(self, key: str, reader: Callable[..., Ingested], **options: Any) -> Ingested:
@@ -31,4 +32,4 @@ class RawFiles:
 
     def optional(self, key: str, reader: Callable[..., Ingested], **options: Any) -> pl.DataFrame | None:
         """Table of a file that need not be configured."""
-        return self.read(key, reader, **options).table if key in self.data.raw_files else None
+        return self.read(key, reader, **options).frame if key in self.data.raw_files else None

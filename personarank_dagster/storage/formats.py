@@ -29,9 +29,12 @@ from personarank_dagster.storage.encoder_directory import (
 from personarank_dagster.storage.tables import (
     RERANKED_LINES,
     TABLE,
+    Table,
     check_table,
+    height,
     table_version,
     write_reranked_lines,
+    write_table,
 )
 
 METRICS_JSON = "metrics.json"
@@ -63,24 +66,24 @@ class OutputFormat(ABC, Generic[ValueT]):
 
 
 @dataclass(frozen=True)
-class TableFormat(OutputFormat[pl.DataFrame]):
+class TableFormat(OutputFormat[Table]):
     """A table as parquet; `key` columns are unique together."""
 
     schema: Schema
     key: Sequence[str] = ()
     exports: Mapping[str, str] = field(default_factory=dict)
 
-    def check(self, name: str, value: pl.DataFrame) -> None:
+    def check(self, name: str, value: Table) -> None:
         check_table(name, value, self.schema, self.key)
 
-    def write(self, value: pl.DataFrame, directory: Path) -> Details:
-        value.write_parquet(directory / TABLE)
-        return {"rows": value.height}
+    def write(self, value: Table, directory: Path) -> Details:
+        write_table(value, directory / TABLE)
+        return {"rows": height(value)}
 
-    def read(self, directory: Path, *, lazy: bool = False) -> pl.DataFrame | pl.LazyFrame:
+    def read(self, directory: Path, *, lazy: bool = False) -> Table:
         return pl.scan_parquet(directory / TABLE) if lazy else pl.read_parquet(directory / TABLE)
 
-    def version_of(self, value: pl.DataFrame) -> str:
+    def version_of(self, value: Table) -> str:
         return table_version(value)
 
 
@@ -88,8 +91,8 @@ class TableFormat(OutputFormat[pl.DataFrame]):
 class RerankedFormat(TableFormat):
     """The reranked lists: a table, and the same as JSON Lines for people and other tools."""
 
-    def write(self, value: pl.DataFrame, directory: Path) -> Details:
-        write_reranked_lines(value, directory / RERANKED_LINES)
+    def write(self, value: Table, directory: Path) -> Details:
+        write_reranked_lines(value.lazy().collect(), directory / RERANKED_LINES)
         return super().write(value, directory)
 
 

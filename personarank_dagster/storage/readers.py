@@ -1,105 +1,317 @@
-"""Read raw files line by line into typed rows; every line is kept, or named with field, rule and value."""
+"""Read raw files into tables; every line is kept exactly, or named with field, rule and value.
 
+A file is read in blocks of whole lines that fit the processor's cache. A block is decoded at once, and kept if it is
+proved that every line is one object and that no object gives a key twice. Any doubt sends its lines, one by one, the
+careful way, which also says what is wrong with which.
+"""
+
+import gc
 import gzip
-import json
+import multiprocessing
 import os
 import re
 import stat
+import sys
 import zlib
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from types import ModuleType
+from typing import IO, Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from personarank_dagster.core.errors import InputError
-from personarank_dagster.storage.rows import HistoryRow, RowError, shorten
-
-RowT = TypeVar("RowT")
+from personarank_dagster.storage.bad_lines import Account, BadLine, ReadRules
+from personarank_dagster.storage.columns import Columns, FileKind, Spread
+from personarank_dagster.storage.repeated_keys import count_keys, refuse_repeated_keys
+from personarank_dagster.storage.rows import RowError, shorten
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# The objects of a block stay in the cache; one table of several blocks costs less than several tables.
+BLOCK_BYTES = 256 << 10
+TABLE_BYTES = 2 << 20
+PARQUET_ROWS = 1_000
+
+# What one process reads at a time, and the size from which a file is worth starting processes for.
+SEGMENT_BYTES = 4 << 20
+PARALLEL_BYTES = 128 << 20
 
 # Below this a file is never called an exploding archive: small files of equal lines pack well.
 SMALL_UNPACKED_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class ReadRules:
-    """What to do with bad lines, and how much a file may ask for.
+def read_tables(path: Path, kind: FileKind, account: Account) -> Iterator[pl.DataFrame]:
+    """Tables of a .jsonl, .jsonl.gz or .parquet file, in order; its lines go into the account, blank ones apart.
 
-    fail: read to the end, then raise with the first places. quarantine: set bad lines aside, but raise if they are
-    more than `max_bad_share` of all lines. A line over `max_line_bytes`, or a gzip file that unpacks to more than
-    `max_gzip_ratio` times its size, always raises.
+    Raises InputError for a file that cannot be read, that changes meanwhile, that asks for too much, or whose bad
+    lines stop the run.
     """
-
-    on_bad_row: Literal["fail", "quarantine"] = "fail"
-    max_bad_share: float = 0.01
-    max_line_bytes: int = 64 << 20
-    max_gzip_ratio: int = 200
-
-
-@dataclass(frozen=True)
-class BadLine:
-    """A line that breaks a rule: where it stands, why, and what it holds."""
-
-    path: Path
-    line: int
-    reason: str
-    content: bytes
-
-    def __str__(self) -> str:
-        return f"{self.path} line {self.line}{self.reason}"
-
-
-@dataclass(frozen=True)
-class RawLine:
-    """A line of a file, or a row of a parquet file, before it is decoded."""
-
-    path: Path
-    number: int
-    content: bytes
-
-    def bad(self, error: RowError) -> BadLine:
-        """The line with the rule that it breaks."""
-        return BadLine(self.path, self.number, f", field {error.path}: {error}", self.content)
-
-
-def read_rows(path: Path, row_type: type[RowT], rules: ReadRules) -> Iterator[tuple[RawLine, RowT | BadLine]]:
-    """Lines of a .jsonl, .jsonl.gz or .parquet file, each with its row or with what is wrong; blank lines are not.
-
-    Raises InputError for a file that cannot be read, that changes meanwhile, or that asks for too much.
-    """
+    max_line_bytes = account.rules.max_line_bytes
+    lines_before = 0
     with _unchanged(path):
-        if path.suffix == ".parquet":
-            yield from _parquet_rows(path, row_type)
+        for part in _parts(path, kind, account.rules):
+            account.add(part.num_filled, part.bad, lines_before)
+            lines_before += part.num_lines
+            if part.too_long:
+                place = f"{path} line {lines_before + 1}"
+                raise InputError(
+                    f"{place}: is longer than max_line_mb {max_line_bytes >> 20}; split it or raise the limit"
+                )
+            yield part.table
+    account.close()
+
+
+@dataclass
+class _Part:
+    """Lines that follow each other; the bad ones count from the first of them."""
+
+    table: pl.DataFrame
+    bad: list[BadLine]
+    num_lines: int
+    num_filled: int
+    # The next line is over the limit; nothing is read beyond it.
+    too_long: bool = False
+
+
+def _parts(path: Path, kind: FileKind, rules: ReadRules) -> Iterator[_Part]:
+    if path.suffix == ".parquet":
+        return _tabulate(path, _parquet_blocks(path), kind)
+    if path.suffix == ".gz":
+        return _tabulate(path, _gzip_blocks(path, rules), kind)
+    if rules.num_workers == 1 or path.stat().st_size < PARALLEL_BYTES:
+        return _tabulate(path, _plain_blocks(path, rules.max_line_bytes), kind)
+    return _parallel_parts(path, kind, rules)
+
+
+class _LineTooLongError(Exception):
+    """The line after the last block is over the limit."""
+
+
+def _blocks(file: IO[bytes] | gzip.GzipFile, max_line_bytes: int, size: float = float("inf")) -> Iterator[bytes]:
+    """Whole lines, about BLOCK_BYTES at a time. Raises _LineTooLongError instead of reading a line over the limit."""
+    left = size
+    while block := file.read(int(min(BLOCK_BYTES, max_line_bytes, left))):
+        if not block.endswith(b"\n"):
+            begun = block.rfind(b"\n") + 1
+            block += file.readline(max_line_bytes + 1 - (len(block) - begun))
+            if len(block) - begun > max_line_bytes:
+                if begun:
+                    yield block[:begun]
+                raise _LineTooLongError
+        left -= len(block)
+        yield block
+
+
+def _plain_blocks(path: Path, max_line_bytes: int, start: int = 0, size: float = float("inf")) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        yield from _blocks(file, max_line_bytes, size)
+
+
+def _gzip_blocks(path: Path, rules: ReadRules) -> Iterator[bytes]:
+    unpacked = 0
+    with path.open("rb") as packed, gzip.open(packed) as file:
+        for block in _blocks(file, rules.max_line_bytes):
+            unpacked += len(block)
+            if unpacked > SMALL_UNPACKED_BYTES and unpacked > rules.max_gzip_ratio * packed.tell():
+                raise InputError(
+                    f"{path}: unpacks to more than max_gzip_ratio {rules.max_gzip_ratio} times its size; "
+                    "raise the limit if the file is what it should be"
+                )
+            yield block
+
+
+def _parquet_blocks(path: Path) -> Iterator[bytes]:
+    """Rows as lines of JSON, so that every file is under the same rules; times are ISO text."""
+    encoder = msgspec.json.Encoder()
+    try:
+        rows = pl.scan_parquet(path, glob=False)
+        if binary := [name for name, dtype in rows.collect_schema().items() if "Binary" in str(dtype)]:
+            raise InputError(f"{path}, column {binary[0]}: expected text, got bytes; write it as a string column")
+        for batch in rows.collect_batches(chunk_size=PARQUET_ROWS, maintain_order=True):
+            yield encoder.encode_lines(batch.to_dicts())
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path}: cannot be read as parquet: {error}") from error
+
+
+def _tabulate(path: Path, blocks: Iterator[bytes], kind: FileKind, table_bytes: int = TABLE_BYTES) -> Iterator[_Part]:
+    decoder = msgspec.json.Decoder(kind.row_type)
+    lines = _Lines(path, kind)
+    try:
+        for block in blocks:
+            lines.add(block, decoder)
+            if lines.num_bytes >= table_bytes:
+                yield lines.part()
+                lines = _Lines(path, kind)
+        yield lines.part()
+    except _LineTooLongError:
+        part = lines.part()
+        part.too_long = True
+        yield part
+
+
+@dataclass
+class _Lines:
+    """Lines that are not yet a table."""
+
+    path: Path
+    kind: FileKind
+    columns: dict[str, list[Any]] = field(init=False)
+    bad: list[BadLine] = field(default_factory=list)
+    num_lines: int = 0
+    num_filled: int = 0
+    num_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.columns = {name: [] for name in self.kind.schema}
+
+    def add(self, block: bytes, decoder: msgspec.json.Decoder[Any]) -> None:
+        """Add whole lines."""
+        breaks = _breaks(block)
+        with _collector_paused():
+            columns = _decode_block(block, breaks, self.kind, decoder)
+        if columns is not None:
+            self._extend(columns)
+            self.num_filled += len(breaks) + 1
         else:
-            decoder: msgspec.json.Decoder[RowT] = msgspec.json.Decoder(row_type)
-            for line in _lines(path, rules):
-                row = _decode(line, decoder)
-                yield line, row
+            self._add_one_by_one(block, decoder)
+        self.num_lines += len(breaks) + 1
+        self.num_bytes += len(block)
+
+    def part(self) -> _Part:
+        """All of them as a table."""
+        table = pl.DataFrame(self.columns, schema=self.kind.schema)
+        return _Part(table, self.bad, self.num_lines, self.num_filled)
+
+    def _extend(self, columns: Columns) -> None:
+        for name, values in columns.items():
+            self.columns[name] += values
+
+    def _add_one_by_one(self, block: bytes, decoder: msgspec.json.Decoder[Any]) -> None:
+        for number, line in enumerate(block.split(b"\n"), start=self.num_lines + 1):
+            if not line.strip():
+                continue
+            self.num_filled += 1
+            try:
+                self._extend(_decode_line(line, self.kind, decoder))
+            except RowError as error:
+                self.bad.append(BadLine(self.path, number, f", field {error.path}: {error}", line))
+            except msgspec.ValidationError as error:
+                self.bad.append(BadLine(self.path, number, _explain(error, _parsed(line)), line))
+            except RecursionError:
+                self.bad.append(BadLine(self.path, number, ": is nested too deep", line))
+            except ValueError as error:
+                self.bad.append(BadLine(self.path, number, f": is not valid JSON: {error}", line))
 
 
-def check_share(path: Path, bad: list[BadLine], num_lines: int, rules: ReadRules) -> None:
-    """Raise InputError if these bad lines of a file stop the run: in `fail` any, in `quarantine` too many."""
-    if not bad:
-        return
-    if rules.on_bad_row == "quarantine" and len(bad) <= rules.max_bad_share * num_lines:
-        return
-    remedy = (
-        "fix the line or set on_bad_row: quarantine"
-        if rules.on_bad_row == "fail"
-        else f"more than max_bad_share {rules.max_bad_share} of {num_lines} lines"
-    )
-    if len(bad) == 1:
-        raise InputError(f"{bad[0]}; {remedy}")
-    rules_broken = {line.reason.split(", got ")[0] for line in bad}
-    if len(bad) == num_lines and len(rules_broken) == 1:
-        raise InputError(f"{path}: every line{rules_broken.pop()}; is it the right file?")
-    places = "\n".join(f"  {line}" for line in bad[:20])
-    raise InputError(f"{path}: {len(bad)} bad lines of {num_lines}; {remedy}\n{places}")
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Spare the collector of reference cycles a look at thousands of objects that have none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _breaks(block: bytes) -> np.ndarray:
+    """Places of the line breaks that have a line after them."""
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+    return ends[:-1] if block.endswith(b"\n") else ends
+
+
+def _decode_block(
+    block: bytes, breaks: np.ndarray, kind: FileKind, decoder: msgspec.json.Decoder[Any]
+) -> Columns | None:
+    """Columns of lines that are all good; None if one may not be."""
+    try:
+        rows = decoder.decode_lines(block)
+        if len(rows) != len(breaks) + 1 or not _stand_between_objects(breaks, block):
+            return None
+        spread = Spread()
+        columns = kind.columns_of(rows, spread)
+        if count_keys(block) != spread.num_keys:
+            for line in block.split(b"\n"):
+                refuse_repeated_keys(line or b"{}")
+    except (ValueError, RecursionError):
+        return None
+    return columns
+
+
+def _stand_between_objects(breaks: np.ndarray, block: bytes) -> bool:
+    """Whether no line break of valid JSON stands within an object, so that each line is one."""
+    text = np.frombuffer(block, np.uint8)
+    before = np.where(text[breaks - 1] == ord("\r"), text[breaks - 2], text[breaks - 1])
+    return bool((before == ord("}")).all() and (text[breaks + 1] == ord("{")).all())
+
+
+def _decode_line(line: bytes, kind: FileKind, decoder: msgspec.json.Decoder[Any]) -> Columns:
+    if line.startswith(BYTE_ORDER_MARK):
+        raise ValueError("the line starts with a byte order mark; save the file as UTF-8 without one")
+    row = decoder.decode(line)
+    spread = Spread()
+    columns = kind.columns_of([row], spread)
+    if count_keys(line) != spread.num_keys:
+        refuse_repeated_keys(line)
+    return columns
+
+
+def _parallel_parts(path: Path, kind: FileKind, rules: ReadRules) -> Iterator[_Part]:
+    segments = _segments(path, rules.max_line_bytes)
+    parts: deque[Future[_Part]] = deque()
+    pool = ProcessPoolExecutor(rules.num_workers, multiprocessing.get_context("spawn"))
+    try:
+        for start, size in segments:
+            with _bare_main():
+                parts.append(pool.submit(_read_segment, path, kind, rules.max_line_bytes, start, size))
+            # No more parts are made than can soon be used, so that memory stays bounded.
+            if len(parts) > 2 * rules.num_workers:
+                yield parts.popleft().result()
+        while parts:
+            yield parts.popleft().result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            f"{path}: a process that read it was killed, perhaps for want of memory; set num_workers: 1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _segments(path: Path, max_line_bytes: int) -> Iterator[tuple[int, int]]:
+    """Offset and size of parts of about SEGMENT_BYTES that end with a line."""
+    size = path.stat().st_size
+    start = 0
+    with path.open("rb") as file:
+        while start < size:
+            file.seek(min(start + SEGMENT_BYTES, size))
+            file.readline(max_line_bytes)
+            yield start, file.tell() - start
+            start = file.tell()
+
+
+def _read_segment(path: Path, kind: FileKind, max_line_bytes: int, start: int, size: int) -> _Part:
+    return next(_tabulate(path, _plain_blocks(path, max_line_bytes, start, size), kind, table_bytes=size + 1))
+
+
+@contextmanager
+def _bare_main() -> Iterator[None]:
+    """Let processes start without importing the program again, which takes seconds and may do anything."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager
@@ -125,78 +337,6 @@ def _stamp(path: Path) -> tuple[int, int, int]:
         kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
         raise InputError(f"{path}: expected a .jsonl, .jsonl.gz or .parquet file, got {kind}")
     return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-def _lines(path: Path, rules: ReadRules) -> Iterator[RawLine]:
-    with path.open("rb") as packed, gzip.open(packed) if path.suffix == ".gz" else packed as file:
-        number = unpacked = 0
-        while line := file.readline(rules.max_line_bytes + 1):
-            number += 1
-            unpacked += len(line)
-            if len(line) > rules.max_line_bytes:
-                limit = f"max_line_mb {rules.max_line_bytes >> 20}"
-                raise InputError(f"{path} line {number}: is longer than {limit}; split it or raise the limit")
-            if file is not packed:
-                _check_ratio(path, packed, unpacked, rules)
-            if line.strip():
-                yield RawLine(path, number, line)
-
-
-def _check_ratio(path: Path, packed: IO[bytes], unpacked: int, rules: ReadRules) -> None:
-    if unpacked > SMALL_UNPACKED_BYTES and unpacked > rules.max_gzip_ratio * packed.tell():
-        raise InputError(
-            f"{path}: unpacks to more than max_gzip_ratio {rules.max_gzip_ratio} times its size; "
-            "raise the limit if the file is what it should be"
-        )
-
-
-def _decode(line: RawLine, decoder: msgspec.json.Decoder[RowT]) -> RowT | BadLine:
-    try:
-        if line.number == 1 and line.content.startswith(BYTE_ORDER_MARK):
-            raise ValueError("the file starts with a byte order mark; save it as UTF-8 without one")
-        row = decoder.decode(line.content)
-        if not _repeats_no_key(row, line.content):
-            json.loads(line.content, object_pairs_hook=_refuse_repeated_keys)
-    except msgspec.ValidationError as error:
-        return BadLine(line.path, line.number, _explain(error, _parsed(line.content)), line.content)
-    except RecursionError:
-        return BadLine(line.path, line.number, ": is nested too deep", line.content)
-    except ValueError as error:
-        return BadLine(line.path, line.number, f": is not valid JSON: {error}", line.content)
-    return row
-
-
-def _repeats_no_key(row: object, content: bytes) -> bool:
-    r"""Whether a quick count proves that no object of the line has a key twice, or a key that is not read.
-
-    Unless white space stands before a colon, every key ends in `":`, and inside a string that is `\":`. If there are
-    no more such ends than distinct keys were read, none is repeated. False says nothing: then it must be looked up.
-    """
-    # A single byte is found ten times faster than two, and tabs are rare.
-    spaces = (b"\t", b"\r", b" ")
-    if not isinstance(row, HistoryRow) or any(one in content and one + b":" in content for one in spaces):
-        return False
-    return content.count(b'":') - content.count(b'\\":') == row.num_keys()
-
-
-def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> None:
-    if len({key for key, _ in pairs}) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for i, key in enumerate(keys) if key in keys[:i])
-        raise ValueError(f"key {shorten(repeated)} is given twice in one object")
-
-
-def _parquet_rows(path: Path, row_type: type[RowT]) -> Iterator[tuple[RawLine, RowT | BadLine]]:
-    try:
-        rows = pl.read_parquet(path).iter_rows(named=True)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path}: cannot be read as parquet: {error}") from error
-    for number, values in enumerate(rows, start=1):
-        line = RawLine(path, number, msgspec.json.encode(values))
-        try:
-            yield line, msgspec.convert(values, row_type)
-        except msgspec.ValidationError as error:
-            yield line, BadLine(path, number, _explain(error, values), line.content)
 
 
 _AT = re.compile(r" - at `\$\.?(?P<path>.*?)`$")

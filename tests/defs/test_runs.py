@@ -17,7 +17,7 @@ from personarank_dagster.defs.assets import raw_files
 from personarank_dagster.defs.provenance import raw_version
 from personarank_dagster.defs.runs import Outcome, execute, observe_raw_files, plan_run
 from personarank_dagster.storage import ingestion
-from personarank_dagster.storage.readers import ReadRules
+from personarank_dagster.storage.bad_lines import ReadRules
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from personarank_dagster.core.datasets import aspect_columns
 from personarank_dagster.core.sample_data import SampleDataset
 from personarank_dagster.storage import ingestion
-from personarank_dagster.storage.readers import ReadRules
-from personarank_dagster.storage.rows import microseconds
+from personarank_dagster.storage.bad_lines import ReadRules
+from personarank_dagster.storage.columns import microseconds
 
 MUTATIONS = int(os.environ.get("PERSONARANK_FUZZ", "400"))
 QUARANTINE = ReadRules(on_bad_row="quarantine", max_bad_share=1.0)

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from personarank_dagster.core.errors import InputError
-from personarank_dagster.storage import ingestion
-from personarank_dagster.storage.readers import ReadRules, read_rows
-from personarank_dagster.storage.rows import GroundTruthRow
+from personarank_dagster.storage import columns, ingestion
+from personarank_dagster.storage.bad_lines import Account, ReadRules, write_quarantine
+from personarank_dagster.storage.readers import read_tables
 
 REVIEW = {
     "item_id": "i1",
@@ -197,7 +197,7 @@ GOOD = b'{"user_id": "u", "item_id": "i"}\n'
     ("content", "message"),
     [
         (GOOD + b"\x00\n", r"line 2: is not valid JSON: .* invalid character"),
-        (b"\xef\xbb\xbf" + GOOD, r"line 1: is not valid JSON: the file starts with a byte order mark; save it"),
+        (b"\xef\xbb\xbf" + GOOD, r"line 1: is not valid JSON: the line starts with a byte order mark; save"),
         (GOOD + b'{"user_id": "\xff", "item_id": "i"}\n', r"line 2: is not valid JSON: 'utf-8' codec"),
         (GOOD + b'{"user_id": "u", "item_id": "i", "x": "\xff"}\n', r"line 2: is not valid JSON: 'utf-8' codec"),
         (GOOD + b'{"user_id": NaN, "item_id": "i"}\n', r"line 2: is not valid JSON: .* invalid character"),
@@ -295,7 +295,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_stops(tmp_path: Path) -> None:
     path = tmp_path / "gt.jsonl"
     path.write_bytes(GOOD)
-    rows = read_rows(path, GroundTruthRow, ReadRules())
+    rows = read_tables(path, columns.GROUND_TRUTH, Account(path, ReadRules()))
     next(rows)
     path.write_bytes(GOOD * 2)
     with pytest.raises(InputError, match="changed while it was read"):
@@ -328,11 +328,11 @@ def test_quarantine_sets_bad_lines_aside_and_counts_them(tmp_path: Path) -> None
     ingested = ingestion.read_ground_truth(mixed(tmp_path, num_bad=2, num_good=8), rules)
     assert (ingested.read, ingested.table.height, len(ingested.bad_lines)) == (10, 8, 2)
     target = tmp_path / "out" / "quarantine" / "ground_truth.jsonl"
-    ingestion.write_quarantine(ingested.bad_lines, target)
+    write_quarantine(ingested.bad_lines, target)
     written = [json.loads(line) for line in target.read_text().splitlines()]
     assert [(row["line"], row["content"]) for row in written] == [(1, '{"bad": 0}'), (2, '{"bad": 1}')]
     assert written[0]["reason"] == "object missing required field `user_id`, got {'bad': 0}"
-    ingestion.write_quarantine([], target)
+    write_quarantine([], target)
     assert not target.exists()
 
 

@@ -1,0 +1,110 @@
+"""Lines that break a rule: what happens with them, and the account of a file's lines."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from personarank_dagster.core.errors import InputError
+
+# Places that an error names. Where bad lines stop the run anyway, the others are only counted.
+NAMED_PLACES = 20
+
+# Bad lines are held in memory until they are written to the quarantine.
+MAX_QUARANTINE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class ReadRules:
+    """What to do with bad lines, and how much a file may ask for.
+
+    fail: read to the end, then raise with the first places. quarantine: set bad lines aside, but raise if they are
+    more than `max_bad_share` of all lines. A line over `max_line_bytes`, or a gzip file that unpacks to more than
+    `max_gzip_ratio` times its size, always raises. Large .jsonl files are read by `num_workers` processes.
+    """
+
+    on_bad_row: Literal["fail", "quarantine"] = "fail"
+    max_bad_share: float = 0.01
+    max_line_bytes: int = 64 << 20
+    max_gzip_ratio: int = 200
+    num_workers: int = 1
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A line that breaks a rule: where it stands, why, and what it holds."""
+
+    path: Path
+    line: int
+    reason: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return f"{self.path} line {self.line}{self.reason}"
+
+
+@dataclass
+class Account:
+    """How many lines of a file were read, without blank ones, and which of them are bad."""
+
+    path: Path
+    rules: ReadRules
+    num_lines: int = 0
+    num_bad: int = 0
+    bad: list[BadLine] = field(default_factory=list)
+    _reasons: set[str] = field(default_factory=set)
+    _num_bytes: int = 0
+
+    def add(self, num_lines: int, bad: Sequence[BadLine], lines_before: int) -> None:
+        """Count lines; the numbers of the bad ones start after `lines_before`. InputError if they are too big."""
+        self.num_lines += num_lines
+        for line in bad:
+            self.num_bad += 1
+            if len(self._reasons) < 2:
+                self._reasons.add(line.reason.split(", got ")[0])
+            if self.rules.on_bad_row == "quarantine" or len(self.bad) < NAMED_PLACES:
+                self._num_bytes += len(line.content)
+                self.bad.append(replace(line, line=lines_before + line.line))
+        if self.rules.on_bad_row == "quarantine" and self._num_bytes > MAX_QUARANTINE_BYTES:
+            limit = f"more than {MAX_QUARANTINE_BYTES >> 20} MB, the most that the quarantine takes"
+            raise InputError(f"{self.path}: {self.num_bad} bad lines hold {limit}\n{self._places}")
+
+    def close(self) -> None:
+        """Raise InputError if the bad lines stop the run: in `fail` any, in `quarantine` too many."""
+        share = self.rules.max_bad_share
+        if not self.num_bad or (self.rules.on_bad_row == "quarantine" and self.num_bad <= share * self.num_lines):
+            return
+        remedy = (
+            "fix the line or set on_bad_row: quarantine"
+            if self.rules.on_bad_row == "fail"
+            else f"more than max_bad_share {share} of {self.num_lines} lines"
+        )
+        if self.num_bad == 1:
+            raise InputError(f"{self.bad[0]}; {remedy}")
+        if self.num_bad == self.num_lines and len(self._reasons) == 1:
+            raise InputError(f"{self.path}: every line{self._reasons.pop()}; is it the right file?")
+        raise InputError(f"{self.path}: {self.num_bad} bad lines of {self.num_lines}; {remedy}\n{self._places}")
+
+    @property
+    def _places(self) -> str:
+        return "\n".join(f"  {line}" for line in self.bad[:NAMED_PLACES])
+
+
+def write_quarantine(bad_lines: Sequence[BadLine], path: Path) -> None:
+    """Write bad lines, verbatim, with file, line and reason; without any, the file goes. Replaced in one step.
+
+    Bytes that are no UTF-8 are kept in `content` as lone surrogates (Python's surrogateescape).
+    """
+    if not bad_lines:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", encoding="ascii") as file:
+        for line in bad_lines:
+            content = line.content.decode("utf-8", "surrogateescape")
+            reason = line.reason.lstrip(":, ")
+            file.write(json.dumps({"file": str(line.path), "line": line.line, "reason": reason, "content": content}))
+            file.write("\n")
+    temporary.replace(path)
