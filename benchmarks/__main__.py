@@ -7,9 +7,13 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import reranking
+from benchmarks import ingestion, reranking
 
-SECTIONS: dict[str, Callable[[], None]] = {"rerank": reranking.main}
+SECTIONS: dict[str, Callable[[], None]] = {
+    "ingestion": ingestion.main,
+    "large_ingestion": ingestion.large,
+    "rerank": reranking.main,
+}
 
 
 def main(names: list[str]) -> None:

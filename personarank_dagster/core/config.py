@@ -70,7 +70,6 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_drift: Share = 0.5
     max_line_mb: PositiveInt = 64
     max_gzip_ratio: PositiveInt = 200
-    num_workers: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 2
 
     @property
     def raw_files(self) -> dict[str, Path]:

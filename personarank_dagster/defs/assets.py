@@ -51,10 +51,10 @@ def _raw_file(key: str) -> dg.SourceAsset:
         description=f"{RAW_DESCRIPTIONS[key]} The file `{key}` of data.yaml; its data version is a content hash.",
     )
     def raw_file(project: ProjectResource) -> dg.DataVersionsByPartition:
-        paths = {
-            name: project.dataset(name).data.raw_files.get(key) for name in dataset_partitions.get_partition_keys()
-        }
-        return dg.DataVersionsByPartition({name: raw_version(path) for name, path in paths.items() if path})
+        datasets = [project.dataset(name) for name in dataset_partitions.get_partition_keys()]
+        return dg.DataVersionsByPartition(
+            {dataset.name: raw_version(dataset, key) for dataset in datasets if key in dataset.data.raw_files}
+        )
 
     return raw_file
 
@@ -90,7 +90,7 @@ def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.
 
 
 @_asset("histories", "inputs", {"polars"})
-def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
+def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[Any]:
     """One row per interaction, chronological per user, without the held-out item.
 
     From the raw leave-one-out histories; used by the encoder, the interaction cache and the metrics.
@@ -100,6 +100,7 @@ def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg
         "loo_history",
         ingestion.read_histories,
         schema=raw.data.schema,
+        scratch=raw.data.out_root / "scratch",
         ground_truth=raw.optional("gt", ingestion.read_ground_truth),
         item_summaries=raw.optional("item_summary", ingestion.read_item_summaries),
         aspects=raw.optional("aspects", ingestion.read_aspects, schema=raw.data.schema),
@@ -313,7 +314,7 @@ def _result(
 
 def _ingested(
     project: ProjectResource, context: dg.AssetExecutionContext, raw: RawFiles, ingested: Ingested
-) -> dg.MaterializeResult[pl.DataFrame]:
+) -> dg.MaterializeResult[Any]:
     """The table with its account; bad lines of all files that were read for it go to the quarantine."""
     quarantine = raw.data.out_root / "quarantine" / f"{context.asset_key.path[-1]}.jsonl"
     write_quarantine(raw.bad_lines, quarantine)

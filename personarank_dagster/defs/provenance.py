@@ -4,8 +4,6 @@ A version records this, so that anything that changed since is known by name: th
 """
 
 from collections.abc import Callable
-from functools import lru_cache
-from pathlib import Path
 
 import msgspec
 
@@ -14,7 +12,8 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.resources import ProjectResource
-from personarank_dagster.storage.versions import Provenance, Version, content_hash, file_sha256
+from personarank_dagster.storage.file_hashes import file_version
+from personarank_dagster.storage.versions import Provenance, Version, content_hash
 
 RAW = "raw"
 
@@ -76,9 +75,11 @@ def provenance(project: ProjectResource, asset: str, partition: str) -> Provenan
         if version := project.versions(upstream, key).find_current():
             inputs[name] = version.manifest.data_version
     if partition != UNPARTITIONED:
-        raw_files = project.dataset(partition).data.raw_files
+        dataset = project.dataset(partition)
         inputs |= {
-            f"{RAW}/{key}": raw_version(raw_files[key]) for key in RAW_INPUTS.get(asset, ()) if key in raw_files
+            f"{RAW}/{key}": raw_version(dataset, key)
+            for key in RAW_INPUTS.get(asset, ())
+            if key in dataset.data.raw_files
         }
     return Provenance(
         code_version=CODE_VERSIONS[asset],
@@ -127,18 +128,9 @@ def lineage(project: ProjectResource, asset: str, partition: str) -> dict[str, s
     return dict(sorted(versions.items()))
 
 
-def raw_version(path: Path) -> str:
-    """Content hash of a raw file; hashed again only when its size or time of change differs."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return "missing"
-    return _hash_file(path, stat.st_size, stat.st_mtime_ns, stat.st_ino) if path.is_file() else "not a file"
-
-
-@lru_cache(maxsize=1024)
-def _hash_file(path: Path, size: int, modified: int, inode: int) -> str:
-    return file_sha256(path)
+def raw_version(dataset: DatasetConfig, key: str) -> str:
+    """Content hash of a raw file of a dataset, by its key in data.yaml."""
+    return file_version(dataset.data.raw_files[key], dataset.data.out_root / "raw_files.json")
 
 
 def _upstream_partitions(asset: str, partition: str) -> list[tuple[str, str]]:

@@ -21,7 +21,6 @@ class RawFiles:
             max_bad_share=data.max_bad_share,
             max_line_bytes=data.max_line_mb << 20,
             max_gzip_ratio=data.max_gzip_ratio,
-            num_workers=data.num_workers,
         )
 
     def read(self, key: str, reader: Callable[..., Ingested], **options: Any) -> Ingested:

@@ -127,8 +127,9 @@ def _is_dead(process: str) -> bool:
 
 def observe_raw_files(project: ProjectResource, partition: str, instance: dg.DagsterInstance) -> None:
     """Record the content hash of each raw file of a dataset, so that the UI shows what is stale after a change."""
-    for key, path in project.dataset(partition).data.raw_files.items():
-        version = dg.DataVersion(raw_version(path))
+    dataset = project.dataset(partition)
+    for key, path in dataset.data.raw_files.items():
+        version = dg.DataVersion(raw_version(dataset, key))
         metadata = {"path": dg.MetadataValue.path(str(path))}
         tags = {DATA_VERSION_TAG: version.value}
         instance.report_runless_asset_event(

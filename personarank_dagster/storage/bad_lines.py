@@ -21,14 +21,13 @@ class ReadRules:
 
     fail: read to the end, then raise with the first places. quarantine: set bad lines aside, but raise if they are
     more than `max_bad_share` of all lines. A line over `max_line_bytes`, or a gzip file that unpacks to more than
-    `max_gzip_ratio` times its size, always raises. Large .jsonl files are read by `num_workers` processes.
+    `max_gzip_ratio` times its size, always raises.
     """
 
     on_bad_row: Literal["fail", "quarantine"] = "fail"
     max_bad_share: float = 0.01
     max_line_bytes: int = 64 << 20
     max_gzip_ratio: int = 200
-    num_workers: int = 1
 
 
 @dataclass(frozen=True)

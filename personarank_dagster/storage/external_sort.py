@@ -6,6 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
+from personarank_dagster.storage.scratch import ScratchFolder
+
 # Bytes of rows in memory before they become a run; a range of the key is about as large.
 RUN_BYTES = 256 << 20
 
@@ -19,39 +21,38 @@ SAMPLE_EVERY = 500
 class ExternalSort:
     """Rows in, rows sorted by (`key`, `then`) out; rows that are equal in both stay in the order they came.
 
-    Rows beyond `run_bytes` go to the folder `scratch`; without one all stay in memory.
+    Rows beyond `run_bytes` go to a folder under `scratch_base`; without one all stay in memory.
     """
 
-    def __init__(self, key: str, then: str, scratch: Path | None, run_bytes: int = RUN_BYTES) -> None:
+    def __init__(self, key: str, then: str, scratch_base: Path | None, run_bytes: int = RUN_BYTES) -> None:
         self.key, self.then = key, then
-        self.scratch, self.run_bytes = scratch, run_bytes
+        self.run_bytes = run_bytes
         self.num_rows = 0
+        # Where rows lie that are not in memory; None while all are.
+        self.scratch: ScratchFolder | None = None
+        self._scratch_base = scratch_base
         self._tables: list[pl.DataFrame] = []
         self._num_bytes = 0
         self._runs: list[Path] = []
         self._run_bytes_total = 0
         self._sample: list[pl.Series] = []
 
-    @property
-    def spilled(self) -> bool:
-        """Whether there are more rows than are held in memory."""
-        return bool(self._runs)
-
     def add(self, table: pl.DataFrame) -> None:
         """Add rows; all tables have the same columns."""
         self._tables.append(table)
         self.num_rows += table.height
         self._num_bytes += int(table.estimated_size())
-        if self.scratch is not None and self._num_bytes >= self.run_bytes:
-            self._write_run(self.scratch)
+        if self._scratch_base is not None and self._num_bytes >= self.run_bytes:
+            self.scratch = self.scratch or ScratchFolder(self._scratch_base)
+            self._write_run(self.scratch.path)
 
     def parts(self) -> Iterator[pl.DataFrame]:
         """All rows, sorted, in parts; no key is in two of them. One part if nothing was spilled."""
-        if self.scratch is None or not self._runs:
+        if self.scratch is None:
             yield self._sorted()
             return
         if self._tables:
-            self._write_run(self.scratch)
+            self._write_run(self.scratch.path)
         for lower, upper in self._ranges():
             within = pl.lit(True)
             if lower is not None:
@@ -66,10 +67,10 @@ class ExternalSort:
         self._tables, self._num_bytes = [], 0
         return table.sort(self.key, self.then, maintain_order=True)
 
-    def _write_run(self, scratch: Path) -> None:
+    def _write_run(self, folder: Path) -> None:
         self._run_bytes_total += self._num_bytes
         run = self._sorted()
-        path = scratch / f"run-{len(self._runs):05}.parquet"
+        path = folder / f"run-{len(self._runs):05}.parquet"
         run.write_parquet(path, compression="lz4", row_group_size=ROW_GROUP_ROWS)
         self._runs.append(path)
         self._sample.append(run[self.key].gather_every(SAMPLE_EVERY))

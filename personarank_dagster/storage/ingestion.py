@@ -1,7 +1,8 @@
 """Raw files in, tables out: each function reads one kind of file and counts every row that it leaves out."""
 
+import weakref
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from personarank_dagster.storage.bad_lines import Account, BadLine, ReadRules
 from personarank_dagster.storage.columns import FileKind
 from personarank_dagster.storage.external_sort import ExternalSort
 from personarank_dagster.storage.readers import read_tables
+from personarank_dagster.storage.scratch import ScratchFolder
 from personarank_dagster.storage.tables import Table, height, write_table
 
 FAIL = ReadRules()
@@ -69,7 +71,7 @@ def read_histories(
     """One row per interaction, by user and time (ties in file order), without the user's ground-truth items.
 
     Missing summaries and aspects are filled from `item_summaries` and `aspects` where these are given. What does not
-    fit in memory is sorted in the folder `scratch`, where the table then lies; it is a LazyFrame.
+    fit in memory is sorted in a folder under `scratch`; then the table is a LazyFrame, and the folder goes with it.
     """
     interactions = ExternalSort("user_id", "timestamp", scratch)
     account = Account(path, rules)
@@ -85,13 +87,7 @@ def read_histories(
         position = pl.int_range(pl.len(), dtype=pl.UInt32).over("user_id")
         return kept.with_columns(position=position).select(schemas.histories(schema).keys())
 
-    parts = map(finish, interactions.parts())
-    if scratch is not None and interactions.spilled:
-        kept: Table = pl.scan_parquet(
-            [write_table(part, scratch / f"part-{i:05}.parquet") for i, part in enumerate(parts)]
-        )
-    else:
-        kept = next(parts)
+    kept = _join(map(finish, interactions.parts()), interactions.scratch)
     read = interactions.num_rows + len(account.bad)
     return Ingested(kept, read, _without_zeros(left_out), _without_zeros(filled), account.bad)
 
@@ -139,6 +135,17 @@ def read_item_summaries(path: Path, rules: ReadRules = FAIL) -> Ingested:
 def read_aspects(path: Path, schema: SchemaName, rules: ReadRules = FAIL) -> Ingested:
     """Aspects by review: user_id, item_id and the aspect columns; the first review of a user and item counts."""
     return _unique(_read(path, columns.review_aspects(schema), rules), "user_id", "item_id")
+
+
+def _join(parts: Iterator[pl.DataFrame], scratch: ScratchFolder | None) -> Table:
+    """All parts as one table: the only one as it is, several in a folder that goes when the table does."""
+    if scratch is None:
+        return next(parts)
+    table = pl.scan_parquet(
+        [write_table(part, scratch.path / f"part-{i:05}.parquet") for i, part in enumerate(parts)]
+    )
+    weakref.finalize(table, scratch.close)
+    return table
 
 
 def _read(path: Path, kind: FileKind, rules: ReadRules) -> Ingested:

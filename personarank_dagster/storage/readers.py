@@ -7,20 +7,14 @@ careful way, which also says what is wrong with which.
 
 import gc
 import gzip
-import multiprocessing
 import os
 import re
 import stat
-import sys
 import zlib
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 
 import msgspec
@@ -36,13 +30,9 @@ from personarank_dagster.storage.rows import RowError, shorten
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # The objects of a block stay in the cache; one table of several blocks costs less than several tables.
-BLOCK_BYTES = 256 << 10
-TABLE_BYTES = 2 << 20
+BLOCK_BYTES = 512 << 10
+TABLE_BYTES = 1 << 20
 PARQUET_ROWS = 1_000
-
-# What one process reads at a time, and the size from which a file is worth starting processes for.
-SEGMENT_BYTES = 4 << 20
-PARALLEL_BYTES = 128 << 20
 
 # Below this a file is never called an exploding archive: small files of equal lines pack well.
 SMALL_UNPACKED_BYTES = 64 << 20
@@ -57,7 +47,7 @@ def read_tables(path: Path, kind: FileKind, account: Account) -> Iterator[pl.Dat
     max_line_bytes = account.rules.max_line_bytes
     lines_before = 0
     with _unchanged(path):
-        for part in _parts(path, kind, account.rules):
+        for part in _tabulate(path, _whole_lines(path, account.rules), kind):
             account.add(part.num_filled, part.bad, lines_before)
             lines_before += part.num_lines
             if part.too_long:
@@ -81,24 +71,21 @@ class _Part:
     too_long: bool = False
 
 
-def _parts(path: Path, kind: FileKind, rules: ReadRules) -> Iterator[_Part]:
+def _whole_lines(path: Path, rules: ReadRules) -> Iterator[bytes]:
     if path.suffix == ".parquet":
-        return _tabulate(path, _parquet_blocks(path), kind)
+        return _parquet_blocks(path)
     if path.suffix == ".gz":
-        return _tabulate(path, _gzip_blocks(path, rules), kind)
-    if rules.num_workers == 1 or path.stat().st_size < PARALLEL_BYTES:
-        return _tabulate(path, _plain_blocks(path, rules.max_line_bytes), kind)
-    return _parallel_parts(path, kind, rules)
+        return _gzip_blocks(path, rules)
+    return _plain_blocks(path, rules.max_line_bytes)
 
 
 class _LineTooLongError(Exception):
     """The line after the last block is over the limit."""
 
 
-def _blocks(file: IO[bytes] | gzip.GzipFile, max_line_bytes: int, size: float = float("inf")) -> Iterator[bytes]:
+def _blocks(file: IO[bytes] | gzip.GzipFile, max_line_bytes: int) -> Iterator[bytes]:
     """Whole lines, about BLOCK_BYTES at a time. Raises _LineTooLongError instead of reading a line over the limit."""
-    left = size
-    while block := file.read(int(min(BLOCK_BYTES, max_line_bytes, left))):
+    while block := file.read(min(BLOCK_BYTES, max_line_bytes)):
         if not block.endswith(b"\n"):
             begun = block.rfind(b"\n") + 1
             block += file.readline(max_line_bytes + 1 - (len(block) - begun))
@@ -106,14 +93,12 @@ def _blocks(file: IO[bytes] | gzip.GzipFile, max_line_bytes: int, size: float = 
                 if begun:
                     yield block[:begun]
                 raise _LineTooLongError
-        left -= len(block)
         yield block
 
 
-def _plain_blocks(path: Path, max_line_bytes: int, start: int = 0, size: float = float("inf")) -> Iterator[bytes]:
+def _plain_blocks(path: Path, max_line_bytes: int) -> Iterator[bytes]:
     with path.open("rb") as file:
-        file.seek(start)
-        yield from _blocks(file, max_line_bytes, size)
+        yield from _blocks(file, max_line_bytes)
 
 
 def _gzip_blocks(path: Path, rules: ReadRules) -> Iterator[bytes]:
@@ -142,13 +127,13 @@ def _parquet_blocks(path: Path) -> Iterator[bytes]:
         raise InputError(f"{path}: cannot be read as parquet: {error}") from error
 
 
-def _tabulate(path: Path, blocks: Iterator[bytes], kind: FileKind, table_bytes: int = TABLE_BYTES) -> Iterator[_Part]:
+def _tabulate(path: Path, blocks: Iterator[bytes], kind: FileKind) -> Iterator[_Part]:
     decoder = msgspec.json.Decoder(kind.row_type)
     lines = _Lines(path, kind)
     try:
         for block in blocks:
             lines.add(block, decoder)
-            if lines.num_bytes >= table_bytes:
+            if lines.num_bytes >= TABLE_BYTES:
                 yield lines.part()
                 lines = _Lines(path, kind)
         yield lines.part()
@@ -264,54 +249,6 @@ def _decode_line(line: bytes, kind: FileKind, decoder: msgspec.json.Decoder[Any]
     if count_keys(line) != spread.num_keys:
         refuse_repeated_keys(line)
     return columns
-
-
-def _parallel_parts(path: Path, kind: FileKind, rules: ReadRules) -> Iterator[_Part]:
-    segments = _segments(path, rules.max_line_bytes)
-    parts: deque[Future[_Part]] = deque()
-    pool = ProcessPoolExecutor(rules.num_workers, multiprocessing.get_context("spawn"))
-    try:
-        for start, size in segments:
-            with _bare_main():
-                parts.append(pool.submit(_read_segment, path, kind, rules.max_line_bytes, start, size))
-            # No more parts are made than can soon be used, so that memory stays bounded.
-            if len(parts) > 2 * rules.num_workers:
-                yield parts.popleft().result()
-        while parts:
-            yield parts.popleft().result()
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"{path}: a process that read it was killed, perhaps for want of memory; set num_workers: 1"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _segments(path: Path, max_line_bytes: int) -> Iterator[tuple[int, int]]:
-    """Offset and size of parts of about SEGMENT_BYTES that end with a line."""
-    size = path.stat().st_size
-    start = 0
-    with path.open("rb") as file:
-        while start < size:
-            file.seek(min(start + SEGMENT_BYTES, size))
-            file.readline(max_line_bytes)
-            yield start, file.tell() - start
-            start = file.tell()
-
-
-def _read_segment(path: Path, kind: FileKind, max_line_bytes: int, start: int, size: int) -> _Part:
-    return next(_tabulate(path, _plain_blocks(path, max_line_bytes, start, size), kind, table_bytes=size + 1))
-
-
-@contextmanager
-def _bare_main() -> Iterator[None]:
-    """Let processes start without importing the program again, which takes seconds and may do anything."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 @contextmanager

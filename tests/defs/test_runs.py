@@ -127,7 +127,7 @@ def test_a_run_from_the_command_line_observes_the_same_versions(instance: dg.Dag
     (event,) = [record.event_log_entry.asset_observation for record in records]
     assert event is not None
     assert event.partition == "amazon"
-    assert event.data_version == raw_version(project.dataset("amazon").data.raw_files["gt"])
+    assert event.data_version == raw_version(project.dataset("amazon"), "gt")
 
 
 @pytest.mark.parametrize("select", ["nothing_like_it", "raw/gt"])

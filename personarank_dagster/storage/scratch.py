@@ -1,0 +1,46 @@
+"""Folders for what is gone with the process: also if it is killed, since the next one sweeps them."""
+
+import fcntl
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import IO
+
+LOCK = ".lock"
+
+
+class ScratchFolder:
+    """A new folder under `base`, removed by `close`, with this object, or when the process ends.
+
+    Making one removes those of processes that are gone: a folder in use is locked by its process.
+    """
+
+    def __init__(self, base: Path) -> None:
+        base.mkdir(parents=True, exist_ok=True)
+        with (base / LOCK).open("w") as making:
+            fcntl.flock(making, fcntl.LOCK_EX)
+            _sweep(base)
+            self.path = Path(tempfile.mkdtemp(dir=base))
+            lock = (self.path / LOCK).open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        self._finalizer = weakref.finalize(self, _remove, self.path, lock)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._finalizer()
+
+
+def _sweep(base: Path) -> None:
+    for lock_path in base.glob(f"*/{LOCK}"):
+        with lock_path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(lock_path.parent, ignore_errors=True)
+
+
+def _remove(path: Path, lock: IO[str]) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    lock.close()
