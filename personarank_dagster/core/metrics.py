@@ -8,6 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from personarank_dagster.core import schemas
+from personarank_dagster.core.errors import InputError
 
 METRIC_NAMES = ("HIT", "MRR", "NDCG")
 
@@ -28,7 +29,8 @@ class Coverage:
 def hit_ranks(reranked: pl.DataFrame, ground_truth: pl.DataFrame) -> pl.DataFrame:
     """Places of the best ground-truth item: user_id, candidate, reranked (from 1, null where it is not listed).
 
-    One row per user that has both a candidate list and a ground truth, in the order of the lists.
+    One row per user that has both a candidate list and a ground truth, in the order of the lists. Raises InputError
+    if there is none.
     """
     hits = (
         reranked.join(ground_truth.unique(), on=["user_id", "item_id"], how="semi")
@@ -36,7 +38,16 @@ def hit_ranks(reranked: pl.DataFrame, ground_truth: pl.DataFrame) -> pl.DataFram
         .agg(candidate=pl.col("candidate_rank").min(), reranked=pl.col("rank").min())
     )
     users = reranked.select("user_id").unique(maintain_order=True).join(ground_truth, on="user_id", how="semi")
+    if users.is_empty():
+        raise InputError(
+            f"no user has both a candidate list and a ground truth, of {_users(reranked)} with a list and "
+            f"{_users(ground_truth)} with a ground truth; do both files name users in the same way?"
+        )
     return users.join(hits, on="user_id", how="left", maintain_order="left")
+
+
+def _users(table: pl.DataFrame) -> int:
+    return table["user_id"].n_unique()
 
 
 def coverage(reranked: pl.DataFrame, ground_truth: pl.DataFrame, ranks: pl.DataFrame) -> Coverage:

@@ -1,13 +1,14 @@
 """Checks of the data: each takes tables and says whether its name is true, with the numbers behind it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
 
-from personarank_dagster.core.texts import PERSONA_FIELDS
+from personarank_dagster.core.datasets import ASPECTS_BY_SCHEMA, aspect_columns
+from personarank_dagster.core.texts import PERSONA_FIELDS, TextTemplate
 
 # Reviews older than the web shops that hold them are mistaken timestamps.
 FIRST_PLAUSIBLE_TIME = datetime(1995, 1, 1, tzinfo=UTC)
@@ -19,13 +20,26 @@ MAX_RATING_DRIFT = 0.25
 JUDGED_ID = r"Selection:\W*(?:\d+\.\s*)?(?:\S+_)?(P\d+)"
 
 
+ALL_ASPECT_COLUMNS = {column for schema in ASPECTS_BY_SCHEMA for column in aspect_columns(schema)}
+
+# A sample of texts whose share of truncated ones is known to about one percent.
+SAMPLED_TEXTS = 2_000
+
+# Up to this share, texts that are cut at `max_len` are the long tail that every model cuts.
+MAX_TRUNCATED = 0.05
+
+
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: `bad` of `total` break the rule. `bad` is None where nothing is right or wrong about it."""
+    """What a check found: `bad` of `total` break the rule. `bad` is None where nothing is right or wrong about it.
+
+    The note says why nothing was found where something could not be looked at.
+    """
 
     bad: int | None
     total: int
-    numbers: Mapping[str, float | int]
+    numbers: Mapping[str, float | int] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def share(self) -> float:
@@ -33,13 +47,27 @@ class Finding:
         return (self.bad or 0) / self.total if self.total else 0.0
 
 
-Tables = Mapping[str, pl.DataFrame]
+Tables = Mapping[str, pl.LazyFrame]
 
 # Key of the table of the version before, for checks of drift.
 PREVIOUS = "previous version"
 
+# Numbers of tokens of texts, special tokens included, nothing cut off.
+CountTokens = Callable[[Sequence[str]], Sequence[int]]
 
-def ids_are_non_empty(table: pl.DataFrame, columns: Sequence[str]) -> Finding:
+
+@dataclass(frozen=True)
+class Limits:
+    """What a dataset configures for its checks; `count_tokens` is None where the tokenizer is not at hand."""
+
+    min_coverage: float
+    max_drift: float
+    max_len: int
+    template: TextTemplate
+    count_tokens: CountTokens | None = None
+
+
+def ids_are_non_empty(table: pl.LazyFrame, columns: Sequence[str]) -> Finding:
     """No id is null, blank or wrapped in white space."""
     wrong = pl.any_horizontal(
         pl.col(column).is_null() | (pl.col(column).str.strip_chars() != pl.col(column)) | (pl.col(column) == "")
@@ -48,137 +76,188 @@ def ids_are_non_empty(table: pl.DataFrame, columns: Sequence[str]) -> Finding:
     return _count(table, wrong)
 
 
-def ratings_lie_within_1_and_5(histories: pl.DataFrame) -> Finding:
+def ratings_lie_within_1_and_5(histories: pl.LazyFrame) -> Finding:
     """Ratings are from 1 to 5; the mean shows a drift that the bounds do not."""
-    numbers = {"mean_rating": _number(histories["rating"].mean())}
-    return _count(histories, ~pl.col("rating").is_between(1, 5), numbers)
+    return _count(histories, ~pl.col("rating").is_between(1, 5), mean_rating=pl.col("rating").mean())
 
 
-def timestamps_are_plausible(histories: pl.DataFrame) -> Finding:
+def timestamps_are_plausible(histories: pl.LazyFrame) -> Finding:
     """No interaction is older than 1995 or in the future."""
     latest = datetime.now(UTC) + timedelta(days=1)
     return _count(histories, ~pl.col("timestamp").is_between(FIRST_PLAUSIBLE_TIME, latest))
 
 
-def histories_are_chronological(histories: pl.DataFrame) -> Finding:
+def histories_are_chronological(histories: pl.LazyFrame) -> Finding:
     """Within a user, time never goes back from one position to the next."""
     earlier = pl.col("timestamp") < pl.col("timestamp").shift(1).over("user_id", order_by="position")
     return _count(histories, earlier.fill_null(False))
 
 
-def items_have_one_to_seven_personas(personas: pl.DataFrame) -> Finding:
+def items_have_one_to_seven_personas(personas: pl.LazyFrame) -> Finding:
     """An item has at most seven personas (one without any has no row)."""
     counts = personas.group_by("item_id").len("count")
-    numbers = {"mean_personas": _number(counts["count"].mean())}
-    return _count(counts, ~pl.col("count").is_between(1, 7), numbers)
+    return _count(counts, ~pl.col("count").is_between(1, 7), mean_personas=pl.col("count").mean())
 
 
-def persona_texts_are_non_empty(personas: pl.DataFrame) -> Finding:
+def persona_texts_are_non_empty(personas: pl.LazyFrame) -> Finding:
     """Name, description and rationale of every persona say something."""
     columns = [column for _, column in PERSONA_FIELDS.values() if column != "item_summary"]
     return _count(personas, pl.any_horizontal(pl.col(column).str.strip_chars() == "" for column in columns))
 
 
-def persona_ids_are_item_and_id(personas: pl.DataFrame) -> Finding:
+def persona_ids_are_item_and_id(personas: pl.LazyFrame) -> Finding:
     """`unique_persona_id` is `<item_id>_<ID>`."""
     return _count(personas, pl.col("unique_persona_id") != pl.format("{}_{}", "item_id", "persona_id"))
 
 
-def selections_resolve_to_a_persona(selections: pl.DataFrame) -> Finding:
+def selections_resolve_to_a_persona(selections: pl.LazyFrame) -> Finding:
     """Every selection names a persona of its target; the others are not trained on."""
     return _count(selections, ~pl.col("resolved"))
 
 
-def selected_names_equal_the_catalogue(selections: pl.DataFrame, personas: pl.DataFrame) -> Finding:
+def selected_names_equal_the_catalogue(selections: pl.LazyFrame, personas: pl.LazyFrame) -> Finding:
     """The name that a selection gives its persona is the persona's name."""
     joined = selections.join(personas.select("unique_persona_id", "name"), on="unique_persona_id", how="left")
     return _count(joined, (pl.col("selected_persona_name") != pl.col("name")).fill_null(False))
 
 
-def reasoning_agrees_with_the_selection(selections: pl.DataFrame) -> Finding:
+def reasoning_agrees_with_the_selection(selections: pl.LazyFrame) -> Finding:
     """Where the judge's text ends in `Selection: … P3`, that is the persona of the row."""
     judged = pl.col("selection_reasoning").str.extract_all(JUDGED_ID).list.last().str.extract(JUDGED_ID)
     said = selections.with_columns(judged=judged).filter(pl.col("judged").is_not_null())
     return _count(said, pl.col("unique_persona_id") != pl.format("{}_{}", "target_item_id", "judged"))
 
 
-def selected_users_have_histories(selections: pl.DataFrame, histories: pl.DataFrame) -> Finding:
+def selected_users_have_histories(selections: pl.LazyFrame, histories: pl.LazyFrame) -> Finding:
     """Every user with a selection has a history, or the selection cannot be trained on."""
     users = selections.select("user_id").unique()
     return _absent(users, histories.select("user_id").unique())
 
 
-def candidate_lists_are_sorted(candidates: pl.DataFrame) -> Finding:
+def candidate_lists_are_sorted(candidates: pl.LazyFrame) -> Finding:
     """Scores do not rise from one place of a list to the next."""
     score = pl.col("candidate_score")
     rises = score > score.shift(1).over("user_id", order_by="candidate_rank")
     return _count(candidates, rises.fill_null(False))
 
 
-def candidates_are_new_to_their_user(candidates: pl.DataFrame, histories: pl.DataFrame) -> Finding:
+def candidates_are_new_to_their_user(candidates: pl.LazyFrame, histories: pl.LazyFrame) -> Finding:
     """No candidate is an item of the user's history."""
-    seen = candidates.join(histories.select("user_id", "item_id").unique(), on=["user_id", "item_id"], how="semi")
-    return Finding(seen.height, candidates.height, {})
+    seen = candidates.join(histories, on=["user_id", "item_id"], how="semi")
+    return Finding(_height(seen), _height(candidates))
 
 
-def candidates_have_personas(candidates: pl.DataFrame, personas: pl.DataFrame) -> Finding:
+def candidates_have_personas(candidates: pl.LazyFrame, personas: pl.LazyFrame) -> Finding:
     """Candidates are items with personas; the others are ranked by the candidate score alone."""
     return _absent(candidates.select("item_id"), personas.select("item_id").unique())
 
 
-def candidate_users_have_histories(candidates: pl.DataFrame, histories: pl.DataFrame) -> Finding:
+def candidate_users_have_histories(candidates: pl.LazyFrame, histories: pl.LazyFrame) -> Finding:
     """Users with a list have a history; the others keep the candidate order."""
     return _absent(candidates.select("user_id").unique(), histories.select("user_id").unique())
 
 
-def ground_truth_has_a_ceiling(ground_truth: pl.DataFrame, candidates: pl.DataFrame) -> Finding:
+def ground_truth_has_a_ceiling(ground_truth: pl.LazyFrame, candidates: pl.LazyFrame) -> Finding:
     """How many users have a ground-truth item in their list: no reranking can hit more."""
-    users = ground_truth.select("user_id").unique()
+    users = _height(ground_truth.select("user_id").unique())
     listed = ground_truth.join(candidates, on=["user_id", "item_id"], how="semi").select("user_id").unique()
-    ceiling = listed.height / users.height if users.height else 0.0
-    return Finding(None, users.height, {"users_with_ground_truth_in_list": listed.height, "ceiling": ceiling})
+    found = _height(listed)
+    ceiling = found / users if users else 0.0
+    return Finding(None, users, {"users_with_ground_truth_in_list": found, "ceiling": ceiling})
 
 
-def rows_are_like_the_previous_version(table: pl.DataFrame, previous: pl.DataFrame) -> Finding:
+def rows_are_like_the_previous_version(table: pl.LazyFrame, previous: pl.LazyFrame) -> Finding:
     """About as many rows as the version before; a sudden change of size is often a broken export."""
-    change = abs(table.height - previous.height)
-    return Finding(change, previous.height, {"rows": table.height, "previous_rows": previous.height})
+    rows, before = _height(table), _height(previous)
+    return Finding(abs(rows - before), before, {"rows": rows, "previous_rows": before})
 
 
-def mean_rating_is_like_the_previous_version(histories: pl.DataFrame, previous: pl.DataFrame) -> Finding:
+def mean_rating_is_like_the_previous_version(histories: pl.LazyFrame, previous: pl.LazyFrame) -> Finding:
     """The mean rating moved by no more than a quarter of a point."""
-    now, before = _number(histories["rating"].mean()), _number(previous["rating"].mean())
+    now, before = (table.select(pl.col("rating").mean()).collect().item() for table in (histories, previous))
+    if now is None or before is None:
+        return Finding(None, 0, note="no ratings")
     moved = abs(now - before) > MAX_RATING_DRIFT
     return Finding(int(moved), 1, {"mean_rating": now, "previous_mean_rating": before})
 
 
-def _count(table: pl.DataFrame, wrong: pl.Expr, numbers: Mapping[str, float | int] | None = None) -> Finding:
-    return Finding(table.filter(wrong).height, table.height, numbers or {})
+def interactions_have_aspects(histories: pl.LazyFrame) -> Finding:
+    """Interactions say something of their aspects; where none does, `schema` in data.yaml may be the wrong one."""
+    aspects = [name for name in histories.collect_schema() if name in ALL_ASPECT_COLUMNS]
+    return _count(histories, pl.all_horizontal(pl.col(name).is_null() for name in aspects))
 
 
-def _absent(rows: pl.DataFrame, known: pl.DataFrame) -> Finding:
-    missing = rows.join(known, on=rows.columns, how="anti")
-    return Finding(missing.height, rows.height, {})
+def interactions_do_not_repeat(histories: pl.LazyFrame) -> Finding:
+    """No user has the same item at the same time twice."""
+    return _repeats(histories.select("user_id", "item_id", "timestamp"))
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+def selections_do_not_repeat(selections: pl.LazyFrame) -> Finding:
+    """No user has two selections for one target; both would be trained on."""
+    return _repeats(selections.select("user_id", "target_item_id"))
+
+
+def interaction_texts_fit_max_len(histories: pl.LazyFrame, limits: Limits) -> Finding:
+    """Texts of interactions are no longer than `max_len` tokens; what lies beyond is cut off. From a sample."""
+    return _truncated(histories, limits.template.interaction_texts, limits)
+
+
+def persona_texts_fit_max_len(personas: pl.LazyFrame, limits: Limits) -> Finding:
+    """Texts of personas are no longer than `max_len` tokens; what lies beyond is cut off. From a sample."""
+    return _truncated(personas, limits.template.persona_texts, limits)
+
+
+def _truncated(rows: pl.LazyFrame, texts_of: Callable[[pl.DataFrame], pl.Series], limits: Limits) -> Finding:
+    if limits.count_tokens is None:
+        return Finding(None, 0, note="the tokenizer is not on this machine")
+    every = max(1, _height(rows) // SAMPLED_TEXTS)
+    texts = texts_of(rows.gather_every(every).collect(engine="streaming"))
+    tokens = pl.Series(limits.count_tokens(texts.to_list()), dtype=pl.UInt32)
+    longest = tokens.max() if len(tokens) else 0
+    return Finding(
+        int((tokens > limits.max_len).sum()), len(tokens), {"longest": _whole(longest), "max_len": limits.max_len}
+    )
+
+
+def _count(table: pl.LazyFrame, wrong: pl.Expr, **numbers: pl.Expr) -> Finding:
+    """How many rows are wrong; only the columns that this needs are read."""
+    bad, total, *values = table.select(wrong.sum().alias("bad"), pl.len().alias("total"), **numbers).collect().row(0)
+    found = {name: value for name, value in zip(numbers, values, strict=True) if value is not None}
+    return Finding(bad, total, found)
+
+
+def _absent(rows: pl.LazyFrame, known: pl.LazyFrame) -> Finding:
+    columns = rows.collect_schema().names()
+    return Finding(_height(rows.join(known, on=columns, how="anti")), _height(rows))
+
+
+def _repeats(keys: pl.LazyFrame) -> Finding:
+    total = _height(keys)
+    return Finding(total - _height(keys.unique()), total)
+
+
+def _height(table: pl.LazyFrame) -> int:
+    return _whole(table.select(pl.len()).collect().item())
+
+
+def _whole(value: object) -> int:
+    return int(str(value))
 
 
 @dataclass(frozen=True)
 class DataCheck:
     """A check: its asset, what it finds in which tables, how much may be wrong, and what happens if more is.
 
-    Instead of tables, a check can read what ingestion left out: `left_out` is the reason. With `drift` it compares
-    the asset's table with that of the version before. `blocking` stops what comes after the asset in the same run:
-    for findings with which results would lie.
+    Instead of tables, a check can read what ingestion counted: `counted` is its name in the metadata. With `drift`
+    it compares the asset's table with that of the version before. `blocking` stops what comes after the asset in the
+    same run: for findings with which results would lie.
     """
 
     name: str
     asset: str
     tables: tuple[str, ...] = ()
     find: Callable[..., Finding] | None = None
-    left_out: str | None = None
+    counted: str | None = None
     drift: bool = False
     blocking: bool = False
     tolerance: float = 0.0
@@ -188,7 +267,7 @@ class DataCheck:
         if self.find is not None:
             names = (*self.tables, PREVIOUS) if self.drift else self.tables
             return self.find(*(tables[name] for name in names))
-        return Finding(details.get(f"left out: {self.left_out}", 0), details["rows_read"], {})
+        return Finding(details.get(str(self.counted), 0), details["rows_read"])
 
     def passed(self, finding: Finding) -> bool:
         """Whether the finding is within the tolerance."""
@@ -197,8 +276,8 @@ class DataCheck:
     @property
     def description(self) -> str:
         """What a person reads beside the name."""
-        if self.left_out:
-            return f"Ingestion left nothing out because of: {self.left_out}."
+        if self.counted:
+            return f"Ingestion counted no row as `{self.counted}`."
         return (self.find.__doc__ or "").strip()
 
 
@@ -211,30 +290,38 @@ ID_COLUMNS = {
 }
 
 
-def data_checks(min_coverage: float, max_drift: float) -> list[DataCheck]:
+def data_checks(limits: Limits) -> list[DataCheck]:
     """All checks of the data, by asset.
 
     Coverage below `min_coverage` fails its checks, and a change of the number of rows by more than the share
     `max_drift`.
     """
-    uncovered = 1 - min_coverage
+    uncovered = 1 - limits.min_coverage
+    max_drift = limits.max_drift
     return [
         _ids("personas"),
         _check("personas", persona_ids_are_item_and_id, blocking=True),
         _check("personas", persona_texts_are_non_empty),
         _check("personas", items_have_one_to_seven_personas),
+        _limited("personas", persona_texts_fit_max_len, limits),
         _drift("personas", rows_are_like_the_previous_version, max_drift),
         _ids("histories"),
         _check("histories", ratings_lie_within_1_and_5, blocking=True),
         _check("histories", timestamps_are_plausible),
         _check("histories", histories_are_chronological, blocking=True),
-        DataCheck("histories_hold_no_ground_truth", "histories", left_out="the user's ground truth"),
+        _check("histories", interactions_do_not_repeat),
+        _check("histories", interactions_have_aspects, tolerance=uncovered),
+        _limited("histories", interaction_texts_fit_max_len, limits),
+        DataCheck("histories_hold_no_ground_truth", "histories", counted="left out: the user's ground truth"),
         _drift("histories", rows_are_like_the_previous_version, max_drift),
         _drift("histories", mean_rating_is_like_the_previous_version),
         _ids("selected_personas"),
         _check("selected_personas", selections_resolve_to_a_persona),
+        _check("selected_personas", selections_do_not_repeat),
         DataCheck(
-            "selections_target_no_ground_truth", "selected_personas", left_out="the target is the user's ground truth"
+            "selections_target_no_ground_truth",
+            "selected_personas",
+            counted="left out: the target is the user's ground truth",
         ),
         _check("selected_personas", selected_names_equal_the_catalogue, "personas"),
         _check("selected_personas", reasoning_agrees_with_the_selection),
@@ -242,7 +329,8 @@ def data_checks(min_coverage: float, max_drift: float) -> list[DataCheck]:
         _drift("selected_personas", rows_are_like_the_previous_version, max_drift),
         _ids("candidates"),
         _check("candidates", candidate_lists_are_sorted),
-        DataCheck("candidate_lists_have_no_repeats", "candidates", left_out="repeated candidate"),
+        DataCheck("candidate_lists_have_no_repeats", "candidates", counted="left out: repeated candidate"),
+        DataCheck("candidate_users_have_one_list", "candidates", counted="merged: second list of its user"),
         _check("candidates", candidates_are_new_to_their_user, "histories"),
         _check("candidates", candidates_have_personas, "personas", tolerance=uncovered),
         _check("candidates", candidate_users_have_histories, "histories", tolerance=uncovered),
@@ -259,13 +347,21 @@ def _check(
     return DataCheck(find.__name__, asset, (asset, *more), find, blocking=blocking, tolerance=tolerance)
 
 
+def _limited(asset: str, find: Callable[[pl.LazyFrame, Limits], Finding], limits: Limits) -> DataCheck:
+    def limited(table: pl.LazyFrame) -> Finding:
+        return find(table, limits)
+
+    limited.__doc__ = find.__doc__
+    return DataCheck(find.__name__, asset, (asset,), limited, tolerance=MAX_TRUNCATED)
+
+
 def _drift(asset: str, find: Callable[..., Finding], tolerance: float = 0.0) -> DataCheck:
     name = find.__name__.replace("rows", f"rows_of_{asset}")
     return DataCheck(name, asset, (asset,), find, drift=True, tolerance=tolerance)
 
 
 def _ids(asset: str) -> DataCheck:
-    def find(table: pl.DataFrame) -> Finding:
+    def find(table: pl.LazyFrame) -> Finding:
         """No id is null, blank or wrapped in white space."""
         return ids_are_non_empty(table, ID_COLUMNS[asset])
 

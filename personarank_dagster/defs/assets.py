@@ -326,7 +326,8 @@ def _ingested(
     if raw.bad_lines:
         counts["quarantine"] = dg.MetadataValue.path(str(quarantine))
     filled = {f"filled: {what}": count for what, count in ingested.filled.items()}
-    return _result(project, context, ingested.table, counts | filled)
+    merged = {f"merged: {what}": count for what, count in ingested.merged.items()}
+    return _result(project, context, ingested.table, counts | filled | merged)
 
 
 def _left_out(reasons: Mapping[str, int]) -> dict[str, int]:

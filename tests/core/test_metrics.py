@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personarank_dagster.core import metrics, schemas
+from personarank_dagster.core.errors import InputError
 
 RERANKED = pl.DataFrame(
     {
@@ -22,6 +23,11 @@ RANKS = metrics.hit_ranks(RERANKED, GROUND_TRUTH)
 
 def test_a_users_place_is_that_of_the_best_ground_truth_item() -> None:
     assert RANKS.rows() == [("u", 1, 2), ("v", None, None)]
+
+
+def test_lists_and_ground_truth_of_different_users_are_an_error() -> None:
+    with pytest.raises(InputError, match="of 3 with a list and 1 with a ground truth; do both files name users"):
+        metrics.hit_ranks(RERANKED, pl.DataFrame({"user_id": ["U"], "item_id": ["a"]}))
 
 
 def test_users_that_cannot_be_measured_are_counted() -> None:

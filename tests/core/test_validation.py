@@ -1,14 +1,32 @@
 """One passing and one failing table per check."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 import pytest
 
-from personarank_dagster.core.validation import PREVIOUS, DataCheck, Finding, data_checks
+from personarank_dagster.core.datasets import aspect_columns
+from personarank_dagster.core.texts import TextTemplate
+from personarank_dagster.core.validation import (
+    PREVIOUS,
+    DataCheck,
+    Finding,
+    Limits,
+    data_checks,
+    persona_texts_fit_max_len,
+)
 
-CHECKS = {check.name: check for check in data_checks(min_coverage=0.5, max_drift=0.5)}
+# Texts of the good tables have up to 34 words.
+LIMITS = Limits(
+    min_coverage=0.5,
+    max_drift=0.5,
+    max_len=34,
+    template=TextTemplate("amazon"),
+    count_tokens=lambda texts: [len(text.split()) for text in texts],
+)
+CHECKS = {check.name: check for check in data_checks(LIMITS)}
 NOON = datetime(2020, 1, 1, 12, tzinfo=UTC)
 GOOD: dict[str, list[dict[str, Any]]] = {
     "personas": [
@@ -24,7 +42,15 @@ GOOD: dict[str, list[dict[str, Any]]] = {
         for item in ("a", "b")
     ],
     "histories": [
-        {"user_id": "u", "position": i, "item_id": "a", "rating": 4.0, "timestamp": NOON.replace(hour=12 + i)}
+        {
+            "user_id": "u",
+            "position": i,
+            "item_id": "a",
+            "rating": 4.0,
+            "timestamp": NOON.replace(hour=12 + i),
+            "item_summary": "a lamp",
+            **dict.fromkeys(aspect_columns("amazon"), "bed"),
+        }
         for i in range(3)
     ],
     "selected_personas": [
@@ -52,6 +78,9 @@ BREAKING: dict[str, tuple[str, int, dict[str, Any]]] = {
     "ratings_lie_within_1_and_5": ("histories", 0, {"rating": 0.5}),
     "timestamps_are_plausible": ("histories", 0, {"timestamp": datetime(1970, 1, 2, tzinfo=UTC)}),
     "histories_are_chronological": ("histories", 0, {"timestamp": NOON.replace(hour=20)}),
+    "interactions_do_not_repeat": ("histories", 0, {"timestamp": NOON.replace(hour=13)}),
+    "interaction_texts_fit_max_len": ("histories", 0, {"item_summary": "a very long summary"}),
+    "persona_texts_fit_max_len": ("personas", 0, {"description": "reads " * 30}),
     "persona_texts_are_non_empty": ("personas", 0, {"description": " "}),
     "persona_ids_are_item_and_id": ("personas", 0, {"unique_persona_id": "b_P1"}),
     "selections_resolve_to_a_persona": ("selected_personas", 0, {"resolved": False}),
@@ -63,13 +92,13 @@ BREAKING: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 
 
-def tables(changed: tuple[str, int, dict[str, Any]] | None = None) -> dict[str, pl.DataFrame]:
+def tables(changed: tuple[str, int, dict[str, Any]] | None = None) -> dict[str, pl.LazyFrame]:
     found = {name: pl.DataFrame(rows) for name, rows in GOOD.items()}
     if changed:
         name, number, values = changed
         rows = [row | values if i == number else row for i, row in enumerate(GOOD[name])]
         found[name] = pl.DataFrame(rows, schema=found[name].schema)
-    return found
+    return {name: table.lazy() for name, table in found.items()}
 
 
 def finding(check: DataCheck, **options: Any) -> Finding:
@@ -90,17 +119,35 @@ def test_a_broken_rule_is_found_and_counted(name: str) -> None:
     assert found.bad == 1
 
 
+def test_a_schema_without_its_aspects_is_found() -> None:
+    check = CHECKS["interactions_have_aspects"]
+    bare = pl.LazyFrame({"user_id": ["u"] * 4, "usage_context": ["bed", None, None, None]})
+    found = check.finding({"histories": bare}, {})
+    assert (found.bad, found.total, check.passed(found)) == (3, 4, False)
+
+
+def test_two_selections_of_a_user_for_one_target_are_found() -> None:
+    check = CHECKS["selections_do_not_repeat"]
+    twice = pl.LazyFrame({"user_id": ["u", "u", "v"], "target_item_id": ["a", "a", "a"]})
+    found = check.finding({"selected_personas": twice}, {})
+    assert (found.bad, found.total, check.passed(found)) == (1, 3, False)
+
+
+def test_texts_are_not_judged_without_the_tokenizer() -> None:
+    limits = replace(LIMITS, count_tokens=None)
+    found = persona_texts_fit_max_len(tables()["personas"], limits)
+    assert (found.bad, found.note) == (None, "the tokenizer is not on this machine")
+
+
 def test_more_than_seven_personas_of_an_item_are_found() -> None:
-    many = {"personas": pl.DataFrame({"item_id": ["a"] * 8 + ["b"]})}
+    many = {"personas": pl.LazyFrame({"item_id": ["a"] * 8 + ["b"]})}
     check = CHECKS["items_have_one_to_seven_personas"]
     assert not check.passed(check.finding(many, {}))
 
 
-@pytest.mark.parametrize(
-    "check", [check for check in CHECKS.values() if check.left_out], ids=lambda check: check.name
-)
+@pytest.mark.parametrize("check", [check for check in CHECKS.values() if check.counted], ids=lambda check: check.name)
 def test_rows_that_ingestion_left_out_fail_their_check(check: DataCheck) -> None:
-    found = check.finding({}, {"rows_read": 4, f"left out: {check.left_out}": 1})
+    found = check.finding({}, {"rows_read": 4, check.counted: 1})
     assert (found.bad, found.total, check.passed(found)) == (1, 4, False)
 
 
@@ -111,7 +158,7 @@ def test_coverage_may_miss_what_is_configured_and_no_more(name: str, column: str
     check = CHECKS[name]
     known = GOOD["candidates"][0][column]
     for unknown, passes in (([], True), (["x"], True), (["x", "y"], False)):
-        candidates = pl.DataFrame({column: [known, *unknown]})
+        candidates = pl.LazyFrame({column: [known, *unknown]})
         found = check.finding(tables() | {"candidates": candidates}, {})
         assert (found.bad, found.total, check.passed(found)) == (len(unknown), 1 + len(unknown), passes)
 
@@ -119,15 +166,15 @@ def test_coverage_may_miss_what_is_configured_and_no_more(name: str, column: str
 @pytest.mark.parametrize(("rows", "passes"), [(10, True), (15, True), (16, False), (5, True), (4, False), (0, False)])
 def test_a_change_of_rows_beyond_the_configured_share_is_drift(rows: int, passes: bool) -> None:
     check = CHECKS["rows_of_candidates_are_like_the_previous_version"]
-    now, before = (pl.DataFrame({"item_id": ["a"] * count}) for count in (rows, 10))
+    now, before = (pl.LazyFrame({"item_id": ["a"] * count}) for count in (rows, 10))
     assert check.passed(check.finding({"candidates": now, PREVIOUS: before}, {})) == passes
 
 
 def test_a_change_of_the_mean_rating_is_drift() -> None:
     check = CHECKS["mean_rating_is_like_the_previous_version"]
-    before = pl.DataFrame({"rating": [4.0, 4.0]})
+    before = pl.LazyFrame({"rating": [4.0, 4.0]})
     for rating, passes in ((4.2, True), (3.5, False)):
-        found = check.finding({"histories": pl.DataFrame({"rating": [rating]}), PREVIOUS: before}, {})
+        found = check.finding({"histories": pl.LazyFrame({"rating": [rating]}), PREVIOUS: before}, {})
         assert check.passed(found) == passes
         assert found.numbers == {"mean_rating": rating, "previous_mean_rating": 4.0}
 

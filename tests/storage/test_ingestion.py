@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,25 @@ def test_every_file_format_gives_the_same_table(tmp_path: Path, ending: str) -> 
     assert table.select("user_id", "item_id", "rating", "usage_context").rows() == [("u", "i1", 5.0, "bed")]
 
 
+def test_times_of_a_parquet_file_may_be_a_column_of_times(tmp_path: Path) -> None:
+    row = {"user_id": "u", "reviews": [{**REVIEW, "extracted": None, "timestamp": datetime(2020, 9, 13, 12, 26, 40)}]}
+    pl.DataFrame([row]).write_parquet(tmp_path / "h.parquet")
+    table = ingestion.read_histories(tmp_path / "h.parquet", "amazon").table
+    assert table["timestamp"].to_list() == [datetime(2020, 9, 13, 12, 26, 40, tzinfo=UTC)]
+
+
+def test_bytes_in_a_parquet_file_are_not_taken_for_text(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": [b"u"], "item_id": [b"i"]}).write_parquet(tmp_path / "gt.parquet")
+    with pytest.raises(InputError, match=r"gt\.parquet, column user_id: expected text, got bytes; write it as"):
+        ingestion.read_ground_truth(tmp_path / "gt.parquet")
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gt.parquet").write_bytes(b"PAR1 and nothing more")
+    with pytest.raises(InputError, match=r"gt\.parquet: cannot be read as parquet"):
+        ingestion.read_ground_truth(tmp_path / "gt.parquet")
+
+
 def test_histories_are_chronological_with_ties_in_file_order(tmp_path: Path) -> None:
     path = history(
         tmp_path,
@@ -101,6 +121,14 @@ def test_padding_and_repeated_candidates_are_left_out_and_counted(tmp_path: Path
     ingested = ingestion.read_candidates(lines(tmp_path / "c.jsonl", {"user_id": "u", "results": found}))
     assert ingested.table.rows() == [("u", 1, "a", 3.0), ("u", 2, "b", 1.0)]
     assert (ingested.read, ingested.left_out) == (4, {"padding": 1, "repeated candidate": 1})
+
+
+def test_a_second_list_of_a_user_is_joined_to_the_first_and_counted(tmp_path: Path) -> None:
+    results = [[{"item_id": item, "score": 1}] for item in ("a", "b", "a")]
+    path = lines(tmp_path / "c.jsonl", *({"user_id": "u", "results": one} for one in results))
+    ingested = ingestion.read_candidates(path)
+    assert ingested.table.rows() == [("u", 1, "a", 1.0), ("u", 2, "b", 1.0)]
+    assert ingested.merged == {"second list of its user": 2}
 
 
 PERSONAS = pl.DataFrame({"item_id": ["i1", "i1"], "unique_persona_id": ["i1_P1", "i1_P2"]})
@@ -172,6 +200,38 @@ def test_a_persona_id_that_is_not_item_and_id_stops(tmp_path: Path) -> None:
         InputError, match=r"line 1, field personas\[0\]\.unique_persona_id: expected 'i1_P1', got 'i9_P1'"
     ):
         ingestion.read_personas(lines(tmp_path / "p.jsonl", bad))
+
+
+def test_two_forms_at_once_stop(tmp_path: Path) -> None:
+    one = {"target_item_id": "i1", "selected_persona_id": "P1"}
+    path = lines(tmp_path / "s.jsonl", {"user_id": "u", **one, "persona_selections": [one]})
+    with pytest.raises(InputError, match=r"field target_item_id: expected a single selection or .*, got both"):
+        ingestion.read_selections(path, PERSONAS)
+    review = {"user_id": "u", "extracted_aspects": {}}
+    path = lines(tmp_path / "a.jsonl", {"item_id": "i1", "aspects": [review], "review": review})
+    with pytest.raises(InputError, match=r"field aspects: expected one form, got aspects and review"):
+        ingestion.read_aspects(path, "amazon")
+
+
+def test_aspects_given_as_text_may_not_repeat_a_key(tmp_path: Path) -> None:
+    path = history(tmp_path, {"extracted": '{"usage_context": "bed", "usage_context": "desk"}'})
+    with pytest.raises(InputError, match=r"reviews\[0\]\.extracted: expected .* key 'usage_context' is given twice"):
+        ingestion.read_histories(path, "amazon")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"item_id": "i", "aspects": [{"user_id": "u", "extracted_aspects": {"usage_context": "bed"}}]},
+        {"item_id": "i", "reviews": [{"user_id": "u", "extracted_aspects": '{"usage_context": "bed"}'}]},
+        {"item_id": "i", "review": {"user_id": "u", "extracted_aspects": {"usage_context": "bed"}}},
+        {"item_id": "i", "user_id": "u", "extracted_aspects": {"usage_context": "bed"}},
+    ],
+    ids=["aspects", "reviews", "review", "flat"],
+)
+def test_aspects_come_in_four_forms(tmp_path: Path, row: Any) -> None:
+    table = ingestion.read_aspects(lines(tmp_path / "a.jsonl", row), "amazon").table
+    assert table.select("user_id", "item_id", "usage_context").rows() == [("u", "i", "bed")]
 
 
 def test_a_file_that_is_not_there_or_no_file_is_named(tmp_path: Path) -> None:
