@@ -70,6 +70,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_drift: Share = 0.5
     max_line_mb: PositiveInt = 64
     max_gzip_ratio: PositiveInt = 200
+    keep: PositiveInt = 3
 
     @property
     def raw_files(self) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from personarank_dagster.core import metrics, ranking, schemas
 from personarank_dagster.core.histories import liked_interactions, training_pairs
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.defs.embedding import Embedded, Embedder
+from personarank_dagster.defs.io_managers import DATA_VERSION
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.provenance import (
     CODE_VERSIONS,
@@ -309,7 +310,8 @@ def _result(
     """The value with its content hash as data version."""
     partition = context.partition_key if context.has_partition_key else UNPARTITIONED
     version = project.format(context.asset_key.path[-1], partition).version_of(value)
-    return dg.MaterializeResult(value=value, metadata=dict(metadata), data_version=dg.DataVersion(version))
+    numbers = {**metadata, DATA_VERSION: version}
+    return dg.MaterializeResult(value=value, metadata=numbers, data_version=dg.DataVersion(version))
 
 
 def _ingested(

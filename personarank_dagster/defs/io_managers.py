@@ -1,6 +1,8 @@
 """The IO manager: every output is a version, published whole; every input is the version that CURRENT names."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,7 +14,11 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import provenance
 from personarank_dagster.defs.resources import ProjectResource
-from personarank_dagster.storage.versions import Provenance, Version
+from personarank_dagster.storage.formats import OutputFormat
+from personarank_dagster.storage.versions import InUse, Provenance, Version
+
+# Metadata under which an asset hands over the content hash of its value, so that it is not hashed twice.
+DATA_VERSION = "data_version"
 
 
 class VersionedIOManager(dg.ConfigurableIOManager):
@@ -22,27 +28,35 @@ class VersionedIOManager(dg.ConfigurableIOManager):
     # Data versions that each running step has read: (step, partition) -> upstream -> version.
     _loaded: dict[tuple[str, str], dict[str, str]] = PrivateAttr(default_factory=dict)
     _made_from: dict[tuple[str, str], Provenance] = PrivateAttr(default_factory=dict)
+    # Versions that a step has opened; they are not removed before it has published.
+    _in_use: dict[tuple[str, str], list[InUse]] = PrivateAttr(default_factory=dict)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Check the value, publish it as the current version, refresh the links for people."""
         asset = context.asset_key.path[-1]
         partition = context.partition_key if context.has_partition_key else UNPARTITIONED
         output = self.project.format(asset, partition)
-        try:
-            output.check(f"{asset} ({partition})", obj)
-        except ContractError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+        store = self.project.versions(asset, partition)
         step = (context.op_def.name, partition)
         made_from = self._made_from.pop(step, None) or provenance(self.project, asset, partition)
         inputs = made_from.inputs | self._loaded.pop(step, {})
-        version = self.project.versions(asset, partition).publish(
-            lambda directory: {**_numbers(context.output_metadata), **output.write(obj, directory)},
-            run_id=context.run_id,
-            data_version=output.version_of(obj),
-            provenance=msgspec.structs.replace(made_from, inputs=dict(sorted(inputs.items()))),
-        )
+        numbers = _numbers(context.output_metadata)
+        try:
+            version = store.publish(
+                lambda directory: numbers | _check_and_write(output, store.name, obj, directory),
+                run_id=context.run_id,
+                data_version=str(context.output_metadata[DATA_VERSION].value),
+                provenance=msgspec.structs.replace(made_from, inputs=dict(sorted(inputs.items()))),
+            )
+        except ContractError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        finally:
+            for in_use in self._in_use.pop(step, []):
+                in_use.close()
         if output.exports:
             self.project.refresh_links(partition)
+        for name in store.removable(self.project.keep(partition)):
+            store.remove(name)
         context.add_output_metadata(_metadata(version))
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -58,15 +72,29 @@ class VersionedIOManager(dg.ConfigurableIOManager):
 
     def _load(self, context: dg.InputContext, asset: str, partition: str) -> Any:
         reader = context.partition_key if context.has_partition_key else UNPARTITIONED
-        version = self.project.versions(asset, partition).current()
+        in_use = self.project.versions(asset, partition).use()
+        version = in_use.version
         name = asset if partition == reader else f"{asset}[{partition}]"
         step = (context.op_def.name, reader)
         if step not in self._made_from:
             # Settings and raw files as they are when the step begins: an edit during a long training is not used.
             self._made_from[step] = provenance(self.project, context.op_def.name, reader)
         self._loaded.setdefault(step, {})[name] = version.manifest.data_version
+        self._in_use.setdefault(step, []).append(in_use)
         lazy = context.dagster_type.typing_type is pl.LazyFrame
         return self.project.format(asset, partition).read(version.directory, lazy=lazy)
+
+
+def _check_and_write(output: OutputFormat[Any], name: str, value: Any, directory: Path) -> dict[str, Any]:
+    """Write the value while its contract is checked: one waits for the disk, the other for the processor."""
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(output.check, name, value)
+        try:
+            details = output.write(value, directory)
+        finally:
+            # What is wrong with the value is a better message than what it broke in writing.
+            checked.result()
+    return details
 
 
 def _numbers(metadata: Mapping[str, Any]) -> dict[str, int | float]:

@@ -42,6 +42,11 @@ class ProjectResource(dg.ConfigurableResource[Any]):
         base = self.shared_root() if partition == UNPARTITIONED else self.dataset(partition).data.out_root
         return VersionStore(base / "versions", asset, partition)
 
+    def keep(self, partition: str) -> int:
+        """How many versions are kept; of what belongs to no dataset, as many as the dataset that keeps most."""
+        names = dataset_names(config_dir()) if partition == UNPARTITIONED else [partition]
+        return max(self.dataset(name).data.keep for name in names)
+
     def format(self, asset: str, partition: str) -> OutputFormat[Any]:
         """Format of one asset's output."""
         unpartitioned = partition == UNPARTITIONED
