@@ -93,6 +93,75 @@ def validate(partitions: tuple[str, ...], strict: bool, as_json: bool) -> None:
     sys.exit(validate_and_report(partitions, strict=strict, as_json=as_json))
 
 
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command()
+@click.argument("asset", required=False)
+@_partition_option
+@_json_option
+@_project_options
+@_plain_errors
+def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
+    """List the versions of ASSET, or of all assets."""
+    from personarank_dagster.console import show_versions
+
+    show_versions(asset, partitions, as_json=as_json)
+
+
+@main.command()
+@click.argument("asset")
+@click.argument("partition")
+@click.argument("version", required=False)
+@_json_option
+@_project_options
+@_plain_errors
+def rollback(asset: str, partition: str, version: str | None, as_json: bool) -> None:
+    """Make an older VERSION of ASSET current again: the one before the current, or any by name."""
+    _find_dagster_home()
+    from personarank_dagster.console import roll_back_and_report
+
+    roll_back_and_report(asset, partition, version, as_json=as_json)
+
+
+@main.command()
+@click.option("--keep", type=click.IntRange(1), help="Newest versions to keep. [default: keep in data.yaml]")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@_json_option
+@_project_options
+@_plain_errors
+def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
+    """Remove old versions; current ones and those in use stay."""
+    from personarank_dagster.console import retire_and_report
+
+    retire_and_report(keep=keep, dry_run=dry_run, as_json=as_json)
+
+
+@main.command()
+@click.argument("asset", required=False)
+@_partition_option
+@_json_option
+@_project_options
+@_plain_errors
+def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
+    """Hash every file of every version again. Exit code 1 if one is not what it was."""
+    from personarank_dagster.console import verify_and_report
+
+    sys.exit(0 if verify_and_report(asset, partitions, as_json=as_json) else 1)
+
+
+@main.command()
+@_json_option
+@_project_options
+@_plain_errors
+def doctor(as_json: bool) -> None:
+    """Put right what killed processes left behind. Exit code 1 if something is left for you to do."""
+    _find_dagster_home()
+    from personarank_dagster.console import treat_and_report
+
+    sys.exit(0 if treat_and_report(as_json=as_json) else 1)
+
+
 @main.command()
 @click.option("--out", type=Path, required=True, help="Folder to write <amazon|yelp>/*.jsonl.gz into.")
 @click.option("--seed", type=click.IntRange(0), default=13, show_default=True)

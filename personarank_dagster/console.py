@@ -1,6 +1,7 @@
-"""What `personarank run` shows: the plan, the progress, a table per dataset, where the outputs are."""
+"""What the command line shows: plans, progress, tables, where the outputs are."""
 
 import time
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
@@ -12,8 +13,10 @@ from rich.table import Table
 
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
+from personarank_dagster.defs import upkeep
 from personarank_dagster.defs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation, evaluate
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.provenance import stale_reason
 from personarank_dagster.defs.runs import Outcome, Plan, end_dead_runs, execute, observe_raw_files, plan_run
 from personarank_dagster.storage.versions import check_writable
 
@@ -62,6 +65,83 @@ def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: b
     if any(outcome.failures for outcome in outcomes) or any(one.is_error for one in failed):
         return 1
     return 2 if strict and failed else 0
+
+
+def show_versions(asset: str | None, partitions: tuple[str, ...], *, as_json: bool) -> None:
+    """Print versions, oldest first."""
+    found = upkeep.list_versions(upkeep.stores(project, asset, partitions))
+    if as_json:
+        console.print_json(data=[asdict(one) for one in found])
+        return
+    columns = ("asset", "partition", "version", "when (UTC)", "run", "rows", "bytes", "data version", "")
+    table = Table(*columns)
+    for one in found:
+        numbers = [f"{number:,}" if number is not None else "" for number in (one.rows, one.bytes)]
+        state = f"[red]{escape(one.problem)}[/]" if one.problem else "[green]current[/]" if one.current else ""
+        table.add_row(
+            one.asset, one.partition, one.version, one.created, one.run, *numbers, one.data_version[:8], state
+        )
+    console.print(table if found else "no versions yet; `personarank run` makes them")
+
+
+def roll_back_and_report(asset: str, partition: str, version: str | None, *, as_json: bool) -> None:
+    """Roll back and say to what."""
+    found = list(upkeep.stores(project, asset, (partition,)))
+    if len(found) != 1:
+        raise ConfigError(f"{asset} has no one partition {partition}; `personarank versions` lists them")
+    store = found[0]
+    with dg.DagsterInstance.get() as instance:
+        chosen = upkeep.roll_back(project, store, version, instance)
+    if as_json:
+        console.print_json(data={"asset": asset, "partition": partition, "version": chosen.name})
+        return
+    console.print(f"{store.name}: version {chosen.name} of {chosen.manifest.created:%Y-%m-%d %H:%M} is current")
+    reason = stale_reason(project, asset, partition)
+    if reason:
+        console.print(f"[yellow]the next run will make it anew: {reason}[/]")
+
+
+def retire_and_report(*, keep: int | None, dry_run: bool, as_json: bool) -> None:
+    """Retire old versions and say which."""
+    found = upkeep.retire(project, keep=keep, dry_run=dry_run)
+    if as_json:
+        console.print_json(data=[asdict(one) for one in found])
+        return
+    for one in found:
+        done = "in use, kept" if one.in_use else "would be removed" if dry_run else "removed"
+        console.print(f"{one.asset} ({one.partition}) {one.version}: {done}, {one.bytes:,} bytes")
+    freed = sum(one.bytes for one in found if not one.in_use)
+    console.print(f"{freed:,} bytes {'would be ' if dry_run else ''}freed")
+
+
+def verify_and_report(asset: str | None, partitions: tuple[str, ...], *, as_json: bool) -> bool:
+    """Verify versions; False if one is damaged."""
+    found = upkeep.verify(upkeep.stores(project, asset, partitions))
+    damaged = [one for one in found if one.damage]
+    if as_json:
+        console.print_json(data=[asdict(one) for one in found])
+        return not damaged
+    for one in damaged:
+        for problem in one.damage:
+            console.print(f"[red]{one.asset} ({one.partition}) {one.version}:[/] {escape(problem)}")
+    size = sum(one.bytes for one in found)
+    console.print(f"{len(found)} versions, {size:,} bytes hashed: {len(damaged) or 'none'} damaged")
+    if damaged:
+        console.print("`personarank rollback` goes back to a whole version; `personarank run --force` makes it anew")
+    return not damaged
+
+
+def treat_and_report(*, as_json: bool) -> bool:
+    """Put things right and say what; False if something is left for a person."""
+    with dg.DagsterInstance.get() as instance:
+        found = upkeep.treat(project, instance)
+    if as_json:
+        console.print_json(data=[asdict(one) for one in found])
+    else:
+        for one in found:
+            console.print(f"{escape(one.what)} [{'red' if one.open else 'green'}]-> {escape(one.done)}[/]")
+        console.print(f"found: {len(found)}, left for you: {sum(one.open for one in found)}")
+    return not any(one.open for one in found)
 
 
 def _as_json(one: Evaluation) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class ScratchFolder:
         base.mkdir(parents=True, exist_ok=True)
         with (base / LOCK).open("w") as making:
             fcntl.flock(making, fcntl.LOCK_EX)
-            _sweep(base)
+            sweep_scratch(base)
             self.path = Path(tempfile.mkdtemp(dir=base))
             lock = (self.path / LOCK).open("w")
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -31,14 +31,18 @@ class ScratchFolder:
         self._finalizer()
 
 
-def _sweep(base: Path) -> None:
-    for lock_path in base.glob(f"*/{LOCK}"):
+def sweep_scratch(base: Path) -> list[Path]:
+    """Remove the folders of processes that are gone, and return them."""
+    swept = []
+    for lock_path in sorted(base.glob(f"*/{LOCK}")):
         with lock_path.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
             shutil.rmtree(lock_path.parent, ignore_errors=True)
+            swept.append(lock_path.parent)
+    return swept
 
 
 def _remove(path: Path, lock: IO[str]) -> None:
