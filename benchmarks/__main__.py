@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import ingestion, reranking
+from benchmarks import ingestion, reranking, storage
 
 SECTIONS: dict[str, Callable[[], None]] = {
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
     "rerank": reranking.main,
+    "storage": storage.main,
 }
 
 

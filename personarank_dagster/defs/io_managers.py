@@ -1,8 +1,6 @@
 """The IO manager: every output is a version, published whole; every input is the version that CURRENT names."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,7 +12,6 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import provenance
 from personarank_dagster.defs.resources import ProjectResource
-from personarank_dagster.storage.formats import OutputFormat
 from personarank_dagster.storage.versions import InUse, Provenance, Version
 
 # Metadata under which an asset hands over the content hash of its value, so that it is not hashed twice.
@@ -43,7 +40,8 @@ class VersionedIOManager(dg.ConfigurableIOManager):
         numbers = _numbers(context.output_metadata)
         try:
             version = store.publish(
-                lambda directory: numbers | _check_and_write(output, store.name, obj, directory),
+                lambda directory: numbers | output.write(obj, directory),
+                check=lambda: output.check(store.name, obj),
                 run_id=context.run_id,
                 data_version=str(context.output_metadata[DATA_VERSION].value),
                 provenance=msgspec.structs.replace(made_from, inputs=dict(sorted(inputs.items()))),
@@ -83,18 +81,6 @@ class VersionedIOManager(dg.ConfigurableIOManager):
         self._in_use.setdefault(step, []).append(in_use)
         lazy = context.dagster_type.typing_type is pl.LazyFrame
         return self.project.format(asset, partition).read(version.directory, lazy=lazy)
-
-
-def _check_and_write(output: OutputFormat[Any], name: str, value: Any, directory: Path) -> dict[str, Any]:
-    """Write the value while its contract is checked: one waits for the disk, the other for the processor."""
-    with ThreadPoolExecutor(1) as pool:
-        checked = pool.submit(output.check, name, value)
-        try:
-            details = output.write(value, directory)
-        finally:
-            # What is wrong with the value is a better message than what it broke in writing.
-            checked.result()
-    return details
 
 
 def _numbers(metadata: Mapping[str, Any]) -> dict[str, int | float]:

@@ -1,6 +1,7 @@
 """Embeddings on disk: `vectors.npy` (fp16, memory-mapped) and `index.parquet`, which says what each row is."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from personarank_dagster.core.errors import ContractError, StorageError
+from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.core.ranking import VectorTable
 
 VECTORS = "vectors.npy"
@@ -37,15 +39,20 @@ def read_embeddings(directory: Path) -> VectorTable:
 def check_embeddings(name: str, embeddings: VectorTable) -> None:
     """Raise ContractError unless every vector is finite, of unit length, and used by an index row that exists."""
     vectors, rows = embeddings.vectors, embeddings.vector_rows
-    for begin in range(0, len(vectors), CHECK_ROWS):
-        chunk = vectors[begin : begin + CHECK_ROWS].astype(np.float32)
-        lengths = np.sqrt(np.einsum("ij,ij->i", chunk, chunk))
-        wrong = np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))
-        if wrong.size:
-            row = begin + int(wrong[0])
-            raise ContractError(f"{name}: vectors must have length 1, got {lengths[wrong[0]]:.4g} in row {row}")
-    if len(rows) and (rows.max() >= len(vectors) or len(np.unique(rows)) != len(vectors)):
+    begins = range(0, len(vectors), CHECK_ROWS)
+    with ThreadPoolExecutor() as pool:
+        for begin, wrong, lengths in pool.map(lambda begin: _wrong_lengths(vectors, begin), begins):
+            if wrong.size:
+                row = begin + int(wrong[0])
+                raise ContractError(f"{name}: vectors must have length 1, got {lengths[wrong[0]]:.4g} in row {row}")
+    if len(rows) and (rows.max() >= len(vectors) or not np.bincount(rows, minlength=len(vectors)).all()):
         raise ContractError(f"{name}: vector_row must cover the {len(vectors)} vectors, got up to {rows.max()}")
+
+
+def _wrong_lengths(vectors: FloatArray, begin: int) -> tuple[int, IntArray, FloatArray]:
+    chunk = vectors[begin : begin + CHECK_ROWS].astype(np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", chunk, chunk))
+    return begin, np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE)), lengths
 
 
 def embeddings_version(embeddings: VectorTable, index_version: str) -> str:

@@ -119,12 +119,14 @@ class VersionStore:
         run_id: str,
         data_version: str,
         provenance: Provenance,
+        check: Callable[[], None] = lambda: None,
     ) -> Version:
         """Let `write` fill an empty folder, then make it the current version.
 
-        `write` returns the details of the manifest and raises ContractError if its content breaks its contract.
-        Whatever fails, the folder is removed and the current version stays. Raises StorageError for a disk that
-        is full or cannot be written.
+        `write` returns the details of the manifest. `check` raises ContractError if the content breaks its contract;
+        it runs at the same time, since one waits for the disk and the other for the processor. Whatever fails, the
+        folder is removed and the current version stays. Raises StorageError for a disk that is full or cannot be
+        written.
         """
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{data_version[:8]}"
         staging = self.root / f"{STAGING}{version}-{uuid.uuid4().hex[:8]}"
@@ -132,7 +134,7 @@ class VersionStore:
             staging.mkdir(parents=True)
             with _in_use(staging):
                 try:
-                    details = dict(write(staging))
+                    details, files = _write_and_check(write, check, staging)
                     manifest = Manifest(
                         format_version=FORMAT_VERSION,
                         asset=self.asset,
@@ -143,7 +145,7 @@ class VersionStore:
                         data_version=data_version,
                         provenance=provenance,
                         details=details,
-                        files=_flushed_entries(staging),
+                        files=files,
                     )
                     _write_flushed(staging / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
                     _flush_folders(staging)
@@ -321,6 +323,18 @@ def _check_size(path: Path, expected: int) -> None:
     size = path.stat().st_size if path.is_file() else None
     if size != expected:
         raise StorageError(f"{path}: expected {expected} bytes, got {'no file' if size is None else size}")
+
+
+def _write_and_check(
+    write: Callable[[Path], Mapping[str, Any]], check: Callable[[], None], directory: Path
+) -> tuple[dict[str, Any], list[FileEntry]]:
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(check)
+        try:
+            return dict(write(directory)), _flushed_entries(directory)
+        finally:
+            # What is wrong with the content is a better message than what it broke in writing.
+            checked.result()
 
 
 def _flushed_entries(directory: Path) -> list[FileEntry]:
