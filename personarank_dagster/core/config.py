@@ -104,6 +104,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     label_smoothing: DropRate = 0.0
     max_steps: Annotated[int, Meta(ge=0, description="a whole number >= 0 (0: no limit but epochs)")] = 0
     seed: Count = 13
+    checkpoint_seconds: Count = 60
     amp: Flag = True
     num_gpus: NumGpus = 1
     lora_r: PositiveInt = 16

@@ -18,6 +18,7 @@ from personarank_dagster.defs.provenance import (
     RAW,
     RAW_INPUTS,
     check_one_encoder,
+    checkpoint_folder,
     lineage,
     raw_version,
 )
@@ -28,6 +29,7 @@ from personarank_dagster.storage.bad_lines import write_quarantine
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.formats import RerankMetrics
 from personarank_dagster.storage.ingestion import Ingested
+from personarank_dagster.storage.scratch import resumable_folder
 
 # One heavy step at a time; the limit is in dagster.yaml.
 GPU_POOL = "gpu"
@@ -162,13 +164,18 @@ def trained_encoder(
     config = project.dataset(context.partition_key)
     liked = liked_interactions(histories, min_rating=config.train.min_rating)
     pairs = training_pairs(selected_personas, histories, liked, k=config.train.k_recent)
-    with progress.track(context, "training", num_steps(pairs.frame.height, config.train)) as advance:
+    device = gpu.torch_device()
+    with (
+        progress.track(context, "training", num_steps(pairs.frame.height, config.train)) as advance,
+        resumable_folder(*checkpoint_folder(project, context.partition_key, device)) as checkpoints,
+    ):
         trained = train_encoder(
             config,
             TrainingTables(liked, personas, pairs),
             Embedder(context, project, gpu, progress).by_model,
-            device=gpu.torch_device(),
+            device=device,
             on_step=lambda step, steps, loss: advance(1),
+            checkpoints=checkpoints,
         )
     losses = trained.training.losses
     numbers = {

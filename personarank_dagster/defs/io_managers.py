@@ -51,6 +51,8 @@ class VersionedIOManager(dg.ConfigurableIOManager):
         finally:
             for in_use in self._in_use.pop(step, []):
                 in_use.close()
+        if partition != UNPARTITIONED:
+            self.project.sweep_staging(asset, partition)
         if output.exports:
             self.project.refresh_links(partition)
         for name in store.removable(self.project.keep(partition)):

@@ -4,6 +4,7 @@ A version records this, so that anything that changed since is known by name: th
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -54,7 +55,7 @@ SETTINGS: dict[str, Callable[[DatasetConfig], object]] = {
     "trained_encoder": lambda config: (
         TEMPLATE_VERSION,
         config.template,
-        msgspec.structs.replace(config.train, num_gpus=1),
+        msgspec.structs.replace(config.train, num_gpus=1, checkpoint_seconds=0),
     ),
     "interaction_cache": lambda config: (TEMPLATE_VERSION, config.template, config.train.min_rating),
     "persona_cache": lambda config: (TEMPLATE_VERSION, config.template),
@@ -86,6 +87,13 @@ def provenance(project: ProjectResource, asset: str, partition: str) -> Provenan
         config_hash=_settings_hash(project, asset, partition),
         inputs=dict(sorted(inputs.items())),
     )
+
+
+def checkpoint_folder(project: ProjectResource, partition: str, device: str) -> tuple[Path, str]:
+    """Folder of unfinished trainings, and the name of this one: another input, setting or code has another name."""
+    made_from = provenance(project, "trained_encoder", partition)
+    name = content_hash(repr(msgspec.to_builtins(made_from)), device)
+    return project.dataset(partition).data.out_root / "staging", f"trained_encoder-{name[:16]}"
 
 
 def stale_reason(project: ProjectResource, asset: str, partition: str) -> str | None:

@@ -20,6 +20,7 @@ from personarank_dagster.core.config import (
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.storage.formats import OutputFormat, output_format
+from personarank_dagster.storage.scratch import sweep_scratch
 from personarank_dagster.storage.vector_store import VectorStore
 from personarank_dagster.storage.versions import VersionStore, link
 
@@ -59,6 +60,10 @@ class ProjectResource(dg.ConfigurableResource[Any]):
             if version := self.versions(asset, dataset).find_current():
                 for name, file in self.format(asset, dataset).exports.items():
                     link(version.directory / file, config.data.out_root / name)
+
+    def sweep_staging(self, asset: str, dataset: str) -> None:
+        """Remove what unfinished work left for an asset that is published now."""
+        sweep_scratch(self.dataset(dataset).data.out_root / "staging", only=asset)
 
     def vectors(self, dataset: str, fingerprint: str) -> VectorStore:
         """Vectors of texts by one encoder."""

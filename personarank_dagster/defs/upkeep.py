@@ -9,7 +9,7 @@ import dagster as dg
 from personarank_dagster.core.config import config_dir, dataset_names
 from personarank_dagster.core.errors import ConfigError, StorageError
 from personarank_dagster.defs.partitions import UNPARTITIONED
-from personarank_dagster.defs.provenance import UPSTREAM
+from personarank_dagster.defs.provenance import UPSTREAM, checkpoint_folder
 from personarank_dagster.defs.resources import ProjectResource
 from personarank_dagster.defs.runs import DATA_VERSION_TAG, REPORT, end_dead_runs
 from personarank_dagster.storage.scratch import sweep_scratch
@@ -142,8 +142,10 @@ def treat(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treate
         treated += _mend_pointer(store)
     for name in dataset_names(config_dir()):
         out_root = project.dataset(name).data.out_root
-        for folder in (out_root / "scratch", out_root / "staging"):
-            treated += [Treated(f"{path}: left by a killed process", "removed it") for path in sweep_scratch(folder)]
+        # A training that the next run continues is no leftover.
+        resumable = {checkpoint_folder(project, name, device)[1] for device in ("cpu", "cuda", "mps")}
+        for path in sweep_scratch(out_root / "scratch") + sweep_scratch(out_root / "staging", keep=resumable):
+            treated.append(Treated(f"{path}: left by a killed process", "removed it"))
         if out_root.exists() and (free := shutil.disk_usage(out_root).free) < LOW_DISK_BYTES:
             treated.append(
                 Treated(f"{out_root}: only {free >> 20} MB are free", "`personarank gc`, or more space", open=True)

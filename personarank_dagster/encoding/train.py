@@ -73,15 +73,16 @@ def train_encoder(
     *,
     device: str,
     on_step: OnStep,
+    checkpoints: Path | None = None,
 ) -> TrainedEncoder:
-    """Train the encoder that `train.yaml` asks for."""
+    """Train the encoder that `train.yaml` asks for; with a folder for checkpoints, from the last one in it."""
     model = load_model(config.train.st_path, max_len=config.train.max_len, device=device)
     base_fingerprint = model_fingerprint(model)
     if config.train.tune == "head":
-        training = _train_head(config, tables, model, embed, base_fingerprint, device, on_step)
+        training = _train_head(config, tables, model, embed, base_fingerprint, device, on_step, checkpoints)
         fingerprint = model_fingerprint(training.model)
     else:
-        training = _train_full(config, tables, model, device, on_step)
+        training = _train_full(config, tables, model, device, on_step, checkpoints)
         base_fingerprint = fingerprint = model_fingerprint(training.model)
     info = EncoderInfo(
         st_path=config.train.st_path,
@@ -102,6 +103,7 @@ def _train_head(
     fingerprint: str,
     device: str,
     on_step: OnStep,
+    checkpoints: Path | None,
 ) -> Training:
     texts, persona_texts = _texts(config, tables)
     vectors, text_rows = embed(texts, model, fingerprint, "encoding interactions")
@@ -114,11 +116,17 @@ def _train_head(
         persona_vectors=persona_vectors[persona_rows],
         device=device,
         on_step=on_step,
+        checkpoints=checkpoints,
     )
 
 
 def _train_full(
-    config: DatasetConfig, tables: TrainingTables, model: SentenceTransformer, device: str, on_step: OnStep
+    config: DatasetConfig,
+    tables: TrainingTables,
+    model: SentenceTransformer,
+    device: str,
+    on_step: OnStep,
+    checkpoints: Path | None,
 ) -> Training:
     texts, persona_texts = _texts(config, tables)
     distinct = texts.unique(maintain_order=True)
@@ -131,6 +139,7 @@ def _train_full(
         persona_texts=persona_texts.to_list(),
         device=device,
         on_step=on_step,
+        checkpoints=checkpoints,
     )
 
 

@@ -1,9 +1,10 @@
 """Train the encoder: profiles against personas, on the transformers trainer."""
 
+import shutil
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,11 +23,12 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from personarank_dagster.core.config import TrainConfig
 from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.encoding.batches import PairCollator, PairNumbers, TrainingData
-from personarank_dagster.encoding.encoder import BATCH_TEXTS, encode, with_heads, with_normalize
+from personarank_dagster.encoding.encoder import BATCH_TEXTS, embedding_dimension, encode, with_heads, with_normalize
 from personarank_dagster.encoding.loss import (
     above_positive_share,
     info_nce,
@@ -37,6 +39,9 @@ from personarank_dagster.encoding.loss import (
 )
 
 OnStep = Callable[[int, int, float], None]
+
+# File that stands in a checkpoint once all others are written.
+WHOLE = "whole"
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,11 @@ class FullModel(ProfilePersonaModel):
         super().__init__(data, config)
         self.encoder = encoder
         self.interaction_texts, self.persona_texts = interaction_texts, persona_texts
-        self.kept_personas: Tensor | None = None
+        self.kept_personas: Tensor
+        if config.negatives == "catalogue":
+            # Part of a checkpoint: a training that continues within an epoch must see the same negatives.
+            self.register_buffer("kept_personas", torch.zeros(len(persona_texts), embedding_dimension(encoder)))
+            self.refresh()
 
     def interactions(self, texts: Tensor) -> Tensor:
         return self._encode([self.interaction_texts[row] for row in texts.tolist()])
@@ -152,9 +161,6 @@ class FullModel(ProfilePersonaModel):
         return self._encode([self.persona_texts[row] for row in rows.tolist()])
 
     def catalogue(self, batch_rows: Tensor) -> Tensor:
-        if self.kept_personas is None:
-            self.refresh()
-        assert self.kept_personas is not None
         return self.kept_personas.index_copy(0, batch_rows, self.personas(batch_rows))
 
     def refresh(self) -> None:
@@ -187,10 +193,11 @@ def train_head(
     persona_vectors: FloatArray,
     device: str,
     on_step: OnStep,
+    checkpoints: Path | None = None,
 ) -> Training:
     """Learn the two linear maps on vectors of the frozen model; the result is the model followed by them."""
     heads = HeadModel(data, config, interaction_vectors, persona_vectors)
-    losses, seconds = _fit(heads, data, config, device=device, on_step=on_step)
+    losses, seconds = _fit(heads, data, config, device=device, on_step=on_step, checkpoints=checkpoints)
     query, document = (layer.weight.detach().cpu().numpy() for layer in (heads.query, heads.document))
     return Training(with_heads(model, query, document), losses, seconds)
 
@@ -204,36 +211,62 @@ def train_full(
     persona_texts: Sequence[str],
     device: str,
     on_step: OnStep,
+    checkpoints: Path | None = None,
 ) -> Training:
     """Train every weight of the model."""
     full = FullModel(data, config, with_normalize(model), interaction_texts, persona_texts)
-    losses, seconds = _fit(full, data, config, device=device, on_step=on_step)
+    losses, seconds = _fit(full, data, config, device=device, on_step=on_step, checkpoints=checkpoints)
     return Training(full.encoder.eval(), losses, seconds)
 
 
 def num_steps(num_pairs: int, config: TrainConfig) -> int:
     """Optimiser steps: `epochs` over the pairs, but at most `max_steps` where that is not 0."""
-    per_epoch = -(-num_pairs // (config.batch_size * config.grad_accum_steps))
-    return min(per_epoch * config.epochs, config.max_steps or per_epoch * config.epochs)
+    all_steps = _steps_per_epoch(num_pairs, config) * config.epochs
+    return min(all_steps, config.max_steps or all_steps)
+
+
+def _steps_per_epoch(num_pairs: int, config: TrainConfig) -> int:
+    return -(-num_pairs // (config.batch_size * config.grad_accum_steps))
 
 
 def _fit(
-    model: ProfilePersonaModel, data: TrainingData, config: TrainConfig, *, device: str, on_step: OnStep
+    model: ProfilePersonaModel,
+    data: TrainingData,
+    config: TrainConfig,
+    *,
+    device: str,
+    on_step: OnStep,
+    checkpoints: Path | None,
 ) -> tuple[list[float], float]:
+    """Train, from the last whole checkpoint in the folder if there is one; the result is the same as without."""
     set_seed(config.seed)
-    curve = _Curve(on_step)
+    num_pairs = len(data.targets)
+    watch = _Watch(on_step, _steps_per_epoch(num_pairs, config), config.checkpoint_seconds)
     started = time.perf_counter()
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as temporary:
+        folder = checkpoints or Path(temporary)
         trainer = Trainer(
             model=model,
-            args=_arguments(Path(folder), len(data.targets), config, device),
-            train_dataset=PairNumbers(len(data.targets)),
+            args=_arguments(folder, num_pairs, config, device),
+            train_dataset=PairNumbers(num_pairs),
             data_collator=PairCollator(data, config.gamma),
-            callbacks=[curve],
+            callbacks=[watch],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    return curve.losses, time.perf_counter() - started
+        trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+    return losses, time.perf_counter() - started
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint; one that was being written when the process was killed is removed."""
+    whole = []
+    for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if (path / WHOLE).exists():
+            whole.append(path)
+        else:
+            shutil.rmtree(path)
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
 
 
 def _arguments(folder: Path, num_pairs: int, config: TrainConfig, device: str) -> TrainingArguments:
@@ -252,6 +285,8 @@ def _arguments(folder: Path, num_pairs: int, config: TrainConfig, device: str) -
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
+        # The one before is whole while the next is written.
+        save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
     )
@@ -260,21 +295,32 @@ def _arguments(folder: Path, num_pairs: int, config: TrainConfig, device: str) -
 _WITH_WARMUP = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
-@dataclass
-class _Curve(TrainerCallback):
-    """Collects the loss of every step, reports it, and lets the model refresh what it keeps at each epoch."""
+class _Watch(TrainerCallback):
+    """Reports every step, saves checkpoints, and lets the model refresh what it keeps at each epoch."""
 
-    on_step: OnStep
-    losses: list[float] = field(default_factory=list)
+    def __init__(self, on_step: OnStep, steps_per_epoch: int, checkpoint_seconds: int) -> None:
+        self.on_step, self.steps_per_epoch = on_step, steps_per_epoch
+        self.checkpoint_seconds = checkpoint_seconds
+        self.saved_at = time.monotonic()
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         model = kwargs["model"]
-        if isinstance(model, FullModel) and model.settings.negatives == "catalogue":
+        # A training that continues within an epoch has what was kept at its start in the checkpoint.
+        begins = state.global_step % self.steps_per_epoch == 0
+        if begins and isinstance(model, FullModel) and model.settings.negatives == "catalogue":
             model.refresh()
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if (loss := kwargs["logs"].get("loss")) is not None:
-            self.losses.append(float(loss))
-            self.on_step(state.global_step, state.max_steps, self.losses[-1])
+            self.on_step(state.global_step, state.max_steps, float(loss))
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        control.should_save = time.monotonic() - self.saved_at >= self.checkpoint_seconds
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        (Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / WHOLE).touch()
+        self.saved_at = time.monotonic()

@@ -4,6 +4,8 @@ import fcntl
 import shutil
 import tempfile
 import weakref
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -31,10 +33,31 @@ class ScratchFolder:
         self._finalizer()
 
 
-def sweep_scratch(base: Path) -> list[Path]:
-    """Remove the folders of processes that are gone, and return them."""
+@contextmanager
+def resumable_folder(base: Path, name: str) -> Iterator[Path]:
+    """The folder `name` under `base`, with what a killed process left in it; it stays, until it is swept.
+
+    While another process works in it, a folder of one's own, which goes again: nothing is resumed from there.
+    """
+    base.mkdir(parents=True, exist_ok=True)
+    folder = base / name
+    folder.mkdir(exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with tempfile.TemporaryDirectory(dir=base) as own:
+                yield Path(own)
+            return
+        yield folder
+
+
+def sweep_scratch(base: Path, *, only: str = "", keep: Collection[str] = ()) -> list[Path]:
+    """Remove folders of processes that are gone, and return them: those of `only` this work, but none to `keep`."""
     swept = []
-    for lock_path in sorted(base.glob(f"*/{LOCK}")):
+    for lock_path in sorted(base.glob(f"{only}*/{LOCK}")):
+        if lock_path.parent.name in keep:
+            continue
         with lock_path.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

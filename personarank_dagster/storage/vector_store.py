@@ -19,8 +19,9 @@ from personarank_dagster.core.errors import StorageError
 Float16Array = npt.NDArray[np.float16]
 KEY_BYTES = 16
 
-# Texts that are encoded between two writes: what a kill can cost.
-BLOCK_TEXTS = 2_048
+# Texts that are encoded between two writes: what a kill can cost. Whole batches, so that the batches after a kill
+# are those that would have been, and the vectors the same to the last bit.
+BLOCK_TEXTS = 512
 
 
 @dataclass(frozen=True)

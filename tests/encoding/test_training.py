@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ from personarank_dagster.core.profiles import Windows, unit_rows
 from personarank_dagster.encoding.batches import PairCollator, TrainingData
 from personarank_dagster.encoding.encoder import load_model
 from personarank_dagster.encoding.train import TrainedEncoder
-from personarank_dagster.encoding.training import FullModel, HeadModel, num_steps, train_full, train_head
+from personarank_dagster.encoding.training import FullModel, HeadModel, Training, num_steps, train_full, train_head
 
 RNG = np.random.default_rng(0)
 NUM_PAIRS, NUM_PERSONAS = 40, 10
@@ -152,3 +153,49 @@ def test_users_and_items_are_numbered(tiny_model_path: str) -> None:
         [1, 0],
         [0, 1, 1],
     )
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing is written after it."""
+
+
+@pytest.mark.parametrize("negatives", ["batch", "catalogue"])
+@pytest.mark.parametrize("killed_at", [3, 10, 13])
+def test_a_killed_training_continues_to_the_same_weights(
+    tiny_model_path: str, tmp_path: Path, negatives: str, killed_at: int
+) -> None:
+    config = msgspec.structs.replace(
+        CONFIG, tune="full", epochs=3, lr=3e-3, negatives=negatives, checkpoint_seconds=0
+    )
+
+    def fit(checkpoints: Path | None, kill: int = 0) -> tuple[Training, list[int]]:
+        steps: list[int] = []
+
+        def on_step(step: int, total: int, loss: float) -> None:
+            steps.append(step)
+            if step == kill:
+                raise KilledError
+
+        trained = train_full(
+            load_model(tiny_model_path, max_len=32, device="cpu"),
+            DATA,
+            config,
+            interaction_texts=TEXTS,
+            persona_texts=TEXTS[:NUM_PERSONAS],
+            device="cpu",
+            on_step=on_step,
+            checkpoints=checkpoints,
+        )
+        return trained, steps
+
+    undisturbed, _ = fit(None)
+    with pytest.raises(KilledError):
+        fit(tmp_path, kill=killed_at)
+    newest = max(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    broken = newest.with_name("checkpoint-14")
+    broken.mkdir()  # killed while it was written
+    continued, steps = fit(tmp_path)
+    assert steps == list(range(killed_at, 16))
+    assert continued.losses == undisturbed.losses
+    before, after = (trained.model.state_dict() for trained in (undisturbed, continued))
+    assert all(torch.equal(before[name], after[name]) for name in before)
