@@ -1,5 +1,7 @@
-"""Pictures: the asset graph."""
+"""Pictures: figures as metadata, and the asset graph."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -9,7 +11,12 @@ import dagster as dg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
+
+# Pictures travel inside of events: each is stored with its run and sent with every page that lists it.
+MAX_PICTURE_CHARACTERS = 100_000
+DPI = 120
 
 COLUMN_WIDTH, ROW_HEIGHT = 2.2, 0.6
 BOX_WIDTH, BOX_HEIGHT = 1.7, 0.4
@@ -20,6 +27,35 @@ COLORS = {
     "caches": "#d8ecd0",
     "ranking": "#e8d5f0",
 }
+
+
+def new_figure(*, columns: int = 1) -> tuple["Figure", list["Axes"]]:
+    """An empty figure of the size that pictures in the UI have, and its axes from left to right."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2 * columns, 2.8), layout="constrained")
+    axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def picture(figure: "Figure") -> dg.MarkdownMetadataValue:
+    """The figure as metadata that the UI shows; its titles are the text for those who cannot see it.
+
+    A picture of more than 100,000 characters is drawn coarser until it fits.
+    """
+    titles = "; ".join(title for axes in figure.axes if (title := axes.get_title()))
+    dpi = DPI
+    while len(encoded := base64.b64encode(_png(figure, dpi)).decode()) > MAX_PICTURE_CHARACTERS:
+        dpi = dpi * 2 // 3
+    return dg.MetadataValue.md(f"![{titles}](data:image/png;base64,{encoded})")
+
+
+def _png(figure: "Figure", dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def draw_graph(specs: Sequence[dg.AssetSpec], path: Path) -> None:
