@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -149,16 +150,16 @@ def _as_json(one: Evaluation) -> dict[str, Any]:
 
 
 def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
-    table = Table(title=f"{name} · data checks", title_justify="left")
-    table.add_column("check", no_wrap=True)
+    table = Table(title=f"{name} · data checks", title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("result")
-    table.add_column("behind it", overflow="fold")
+    table.add_column("check", overflow="fold")
+    table.add_column("behind it", min_width=22)
     colors = {"pass": "green", "warn": "yellow", "fail": "red"}
     for asset, of_asset in groupby(evaluations, key=lambda one: one.check.asset):
         table.add_section()
-        table.add_row(f"[bold]{asset}[/bold]")
+        table.add_row("", f"[bold]{asset}[/bold]")
         for one in of_asset:
-            table.add_row(one.check.name, f"[{colors[one.result]}]{one.result}[/]", one.summary)
+            table.add_row(f"[{colors[one.result]}]{one.result}[/]", one.check.name, one.summary)
     console.print(table)
 
 
