@@ -1,14 +1,20 @@
 """The one text template: what the encoder reads, in training and in the caches alike."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from personarank_dagster.core.datasets import ASPECTS_BY_SCHEMA, Aspect, SchemaName
 
 # Part of every fingerprint: count it up when a text changes.
 TEMPLATE_VERSION = "1"
+
+# What is held of texts at a time while they are encoded.
+WINDOW_TEXTS, WINDOW_LENGTH = 1 << 14, 1 << 20
 
 PersonaField = Literal["N", "D", "I", "R"]
 
@@ -43,6 +49,17 @@ class TextTemplate:
 
     def _item_id(self) -> list[pl.Expr]:
         return [_line("Item ID", "item_id")] if self.include_item_id else []
+
+
+def text_windows(lengths: npt.NDArray[np.integer]) -> Iterator[slice]:
+    """Cut a list of texts, given by their lengths, into windows that are small enough to be held in memory."""
+    begin, ends = 0, np.cumsum(lengths, dtype=np.int64)
+    while begin < len(lengths):
+        before = ends[begin - 1] if begin else 0
+        end = int(np.searchsorted(ends, before + WINDOW_LENGTH, side="right"))
+        end = min(max(end, begin + 1), begin + WINDOW_TEXTS)
+        yield slice(begin, end)
+        begin = end
 
 
 def _aspect_lines(aspect: Aspect) -> list[pl.Expr]:

@@ -43,7 +43,11 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
 }
 
 # Count an asset's number up when its code gives another result for the same inputs.
-CODE_VERSIONS: dict[str, str] = dict.fromkeys(UPSTREAM, "1")
+CODE_VERSIONS: dict[str, str] = dict.fromkeys(UPSTREAM, "1") | {
+    "trained_encoder": "2",
+    "interaction_cache": "2",
+    "persona_cache": "2",
+}
 
 # Settings that decide an asset's result; all others can change without making it stale.
 SETTINGS: dict[str, Callable[[DatasetConfig], object]] = {

@@ -5,7 +5,6 @@ import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,12 @@ from transformers.utils import logging as transformers_logging
 
 from personarank_dagster.core.encoders import BUNDLED_NAME, BUNDLED_PACKAGE
 from personarank_dagster.core.errors import EncoderError
-from personarank_dagster.core.profiles import FloatArray, unit_rows
+from personarank_dagster.core.profiles import FloatArray
+from personarank_dagster.core.texts import text_windows
+from personarank_dagster.encoding.engine import Engine, Precision
 
 # The progress of this program is its own; these bars would run through it.
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-Precision = Literal["fp32", "bf16"]
 
 BATCH_TEXTS = 32
 
@@ -69,20 +68,17 @@ def encode(
 ) -> FloatArray:
     """Unit vectors (texts, dimension) in fp32; `on_texts` hears how many texts each batch finished.
 
-    Texts are batched by length; pooling is the model's own. bf16 is a matter of this call: the model's weights stay
-    as they are.
+    The vector of a text does not depend on the texts beside it where the model can be packed; see `engine`. bf16 is
+    a matter of this call: the model's weights stay as they are.
     """
-    by_length = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    windows = ([texts[i] for i in order[rows]] for rows in text_windows(lengths[order]))
     vectors = np.empty((len(texts), embedding_dimension(model)), dtype=np.float32)
-    for begin in range(0, len(texts), BATCH_TEXTS):
-        batch = by_length[begin : begin + BATCH_TEXTS]
-        with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            encoded = model.encode(
-                [texts[i] for i in batch], batch_size=BATCH_TEXTS, convert_to_tensor=True, show_progress_bar=False
-            )
-        vectors[batch] = encoded.float().cpu().numpy()
-        on_texts(len(batch))
-    return unit_rows(vectors)
+    for encoded in Engine(model, precision).stream(windows):
+        vectors[order[encoded.places]] = encoded.vectors
+        on_texts(len(encoded.places))
+    return vectors
 
 
 def embedding_dimension(model: SentenceTransformer) -> int:
