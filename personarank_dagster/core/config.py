@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -233,7 +234,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_bytes(), _StrictLoader)
+        values = _parse_yaml(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -241,6 +242,12 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold `key: value` lines, got {type(values).__name__}")
     return values
+
+
+# A run reads its files hundreds of times, so that an edit counts; what did not change is not parsed again.
+@lru_cache
+def _parse_yaml(content: bytes) -> Any:
+    return yaml.load(content, _StrictLoader)
 
 
 def _unknown_key(path: Path, key: object, rules: dict[str, Any]) -> str:
