@@ -5,7 +5,7 @@ PORT ?= 3000
 
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: install demo test check fuzz ui bench clean
+.PHONY: install demo test check fuzz torture ui bench clean
 
 install: .venv/installed
 
@@ -34,6 +34,10 @@ check: install
 # Ten thousand mutations of raw files; the test suite tries a few hundred.
 fuzz: install
 	PERSONARANK_FUZZ=10000 $(BIN)/pytest tests/storage/test_fuzz.py
+
+# Two hundred runs that are killed at random moments; the test suite kills twenty.
+torture: install
+	PERSONARANK_KILLS=200 $(BIN)/pytest tests/test_kills.py
 
 ui: install
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)

@@ -1,0 +1,45 @@
+"""Runs `personarank` in forked processes, each as killable as any other, without importing torch anew for each.
+
+Reads `{"arguments": […], "output": path}` lines; answers each with the process id and, when it is gone, its status.
+"""
+
+import json
+import os
+import sys
+import traceback
+
+
+def main() -> None:
+    import personarank_dagster.console
+    import personarank_dagster.encoding.train  # noqa: F401
+
+    for line in sys.stdin:
+        request = json.loads(line)
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            _run(request["arguments"], request["output"])
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def _run(arguments: list[str], output: str) -> None:
+    from personarank_dagster.cli import main as personarank
+
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    code = 1
+    try:
+        personarank(arguments)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A tiny dataset with a tiny encoder, whose runs are real processes that take seconds."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from personarank_dagster.core.sample_data import SampleDataset
+from personarank_dagster.defs.provenance import UPSTREAM
+from personarank_dagster.defs.runs import REPORT
+from personarank_dagster.storage.sample_files import write_sample_files
+from personarank_dagster.storage.versions import Version, VersionStore
+from tests.encoding.tiny_model import save_tiny_model
+
+ROOT = Path(__file__).parents[1]
+# Settings that make a training of many short steps, with a checkpoint after each.
+TRAINING = {"batch_size: 128": "batch_size: 4", "max_len: 256": "max_len: 32", "max_steps: 400": "max_steps: 12"}
+CHECKPOINTS = {"checkpoint_seconds: 60": "checkpoint_seconds: 0"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that is gone: its exit code, negative for a signal, and what it printed."""
+
+    code: int
+    output: str
+
+
+class TinyWorkspace:
+    """A folder with a Dagster instance and one dataset, `amazon`, with raw files of seed 1 and of seed 2."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copy(ROOT / "dagster.yaml", folder)
+        for seed in (1, 2):
+            write_sample_files(folder / "data" / str(seed), num_users=8, seed=seed)
+        model = save_tiny_model(folder / "tiny", _words(SampleDataset("amazon", 8, 1)))
+        shutil.copytree(ROOT / "configs" / "amazon", folder / "configs" / "amazon")
+        edit(folder / "configs/amazon/data.yaml", {"../../data/sample/": "../../data/1/"})
+        edit(folder / "configs/amazon/train.yaml", {"bundled:all-MiniLM-L6-v2": model} | TRAINING | CHECKPOINTS)
+        self._forker = subprocess.Popen(
+            [sys.executable, "-m", "tests.forker"],
+            cwd=folder,
+            env=self.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def environment(self) -> dict[str, str]:
+        unwanted = {"DAGSTER_HOME", "PERSONARANK_CONFIG_DIR", "PERSONARANK_OUT_ROOT"}
+        kept = {key: value for key, value in os.environ.items() if key not in unwanted}
+        return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+    def call(self, *arguments: str, moment: Callable[[], bool] | None = None) -> Ended:
+        """Run `personarank`; with a moment, kill it as soon as that is true."""
+        output = self.folder / "output.txt"
+        assert self._forker.stdin
+        assert self._forker.stdout
+        print(json.dumps({"arguments": arguments, "output": str(output)}), file=self._forker.stdin, flush=True)
+        pid = int(self._forker.stdout.readline())
+        if moment:
+            with suppress(ProcessLookupError):
+                while not moment():
+                    os.kill(pid, 0)
+                    time.sleep(0.001)
+                os.kill(pid, signal.SIGKILL)
+        return Ended(int(self._forker.stdout.readline()), output.read_text())
+
+    def use(self, *, data_seed: int, train_seed: int) -> None:
+        """Take other raw files, another seed of the training."""
+        for name, old, new in (
+            ("data", r"/data/\d+/", f"/data/{data_seed}/"),
+            ("train", r"seed: \d+", f"seed: {train_seed}"),
+        ):
+            path = self.folder / "configs" / "amazon" / f"{name}.yaml"
+            path.write_text(re.sub(old, new, path.read_text()))
+
+    def current(self, out_root: str = "outputs") -> dict[str, Version]:
+        """The current version of each asset that has one."""
+        folder = self.folder / out_root
+        stores = [
+            VersionStore(folder / "versions", asset, "_all")
+            if asset == REPORT
+            else VersionStore(folder / "amazon" / "versions", asset, "amazon")
+            for asset in UPSTREAM
+        ]
+        return {store.asset: version for store in stores if (version := store.find_current())}
+
+    def close(self) -> None:
+        self._forker.communicate()
+
+
+def content(version: Version) -> tuple[str, ...]:
+    """Data version, and path and sha256 of every file: all that does not say when and by which run."""
+    files = version.manifest.files
+    return (version.manifest.data_version, *(f"{entry.path} {entry.sha256}" for entry in files))
+
+
+def edit(path: Path, replacements: dict[str, str]) -> None:
+    text = path.read_text()
+    for old, new in replacements.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """The moment so many seconds from now."""
+    begun = time.monotonic()
+    return lambda: time.monotonic() > begun + seconds
+
+
+def sight(folder: Path, pattern: str, times: int = 1) -> Callable[[], bool]:
+    """The moment when so many new paths that match the pattern have been seen."""
+    old = set(folder.glob(pattern))
+    new: set[Path] = set()
+
+    def seen() -> bool:
+        new.update(folder.glob(pattern))
+        return len(new - old) >= times
+
+    return seen
+
+
+def _words(data: SampleDataset) -> list[str]:
+    return sorted({word for row in _rows(data) for word in re.findall(r"\w+|[^\w\s]", json.dumps(row).lower())})
+
+
+def _rows(data: SampleDataset) -> Iterable[object]:
+    return [*data.personas(), *data.histories()]

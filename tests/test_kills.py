@@ -1,0 +1,110 @@
+"""Runs that are killed at random moments: nothing good is lost, and the next run gives what it would have given.
+
+`make torture` kills 200; the test suite 20.
+"""
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from personarank_dagster.storage.formats import output_format
+from tests.killable import TinyWorkspace, after, content, sight
+
+KILLS = int(os.environ.get("PERSONARANK_KILLS", "20"))
+INPUTS = ["personas", "histories", "selected_personas", "candidates", "ground_truth"]
+SELECTIONS = {"ingestion": ",".join(INPUTS), "anywhere": None}
+TRAINED = "trained_encoder+"
+PHASES = ["ingestion", "training", "caches", "publishing", "anywhere"]
+
+
+class KilledProject:
+    """A project that is killed again and again, each time on the way from one state of its data to the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.workspace = TinyWorkspace(folder)
+        self.seeds = {"data_seed": 1, "train_seed": 1}
+        self.codes: list[int] = []
+        self.random = random.Random(0)
+        self._undisturbed: dict[tuple[int, ...], dict[str, tuple[str, ...]]] = {}
+        self.workspace.use(**self.seeds)
+        assert self.workspace.call("run").code == 0
+        self._undisturbed[1, 1] = self.content()
+
+    @property
+    def outputs(self) -> Path:
+        return self.workspace.folder / "outputs" / "amazon"
+
+    def change(self, phase: str) -> None:
+        """Make stale what is to be killed; vectors are encoded anew."""
+        seed = "data_seed" if phase in ("ingestion", "anywhere") else "train_seed"
+        self.seeds[seed] = 3 - self.seeds[seed]
+        self.workspace.use(**self.seeds)
+        shutil.rmtree(self.outputs / "vectors", ignore_errors=True)
+
+    def run(self, phase: str, moment: Callable[[], bool] | None = None) -> int:
+        select = SELECTIONS.get(phase, TRAINED)
+        return self.workspace.call("run", *(["--select", select] if select else []), moment=moment).code
+
+    def kill(self, phase: str) -> None:
+        self.codes.append(self.run(phase, self.moment(phase)))
+
+    def moment(self, phase: str) -> Callable[[], bool]:
+        dice = self.random
+        moments: dict[str, Callable[[], Callable[[], bool]]] = {
+            "ingestion": lambda: after(dice.uniform(0, 2.5)),
+            "training": lambda: sight(self.outputs, "staging/*/checkpoint-*", dice.randint(1, 12)),
+            "caches": lambda: sight(self.outputs, "vectors/**/*", dice.randint(1, 5)),
+            "publishing": lambda: sight(self.outputs, "versions/*/amazon/.staging-*", dice.randint(1, 5)),
+            "anywhere": lambda: after(dice.uniform(0, 5)),
+        }
+        return moments[phase]()
+
+    def content(self) -> dict[str, tuple[str, ...]]:
+        return {asset: content(version) for asset, version in self.workspace.current().items()}
+
+    def undisturbed(self) -> dict[str, tuple[str, ...]]:
+        """What a run that nobody disturbs makes of the present data and settings, into an empty folder."""
+        state = tuple(self.seeds.values())
+        if state not in self._undisturbed:
+            name = "undisturbed" + "".join(map(str, state))
+            assert self.workspace.call("run", "--out-root", str(self.workspace.folder / name)).code == 0
+            self._undisturbed[state] = {key: content(one) for key, one in self.workspace.current(name).items()}
+        return self._undisturbed[state]
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[KilledProject]:
+    """In memory where the machine has a folder there: a kill loses nothing that is written, and it is faster."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        project = KilledProject(Path(folder))
+        yield project
+        project.workspace.close()
+
+
+@pytest.mark.parametrize("phase", [PHASES[i * len(PHASES) // KILLS] for i in range(KILLS)])
+def test_after_a_kill_the_good_versions_stay_and_the_next_run_gives_what_it_would_have(
+    project: KilledProject, phase: str
+) -> None:
+    before, (*_, expected) = project.content(), [project.change(phase), project.undisturbed()]
+    project.kill(phase)
+    for asset, version in project.workspace.current().items():
+        assert version.damage() == []
+        assert content(version) in (before[asset], expected[asset])
+        output_format(asset, "amazon").read(version.directory)
+    assert project.workspace.call("doctor").code == 0
+    assert list(project.workspace.folder.glob("outputs/**/.staging-*")) == []
+    assert project.run(phase) == 0
+    made = INPUTS if phase == "ingestion" else expected
+    assert {asset: project.content()[asset] for asset in made} == {asset: expected[asset] for asset in made}
+
+
+def test_most_of_the_kills_came_before_the_run_was_done(project: KilledProject) -> None:
+    assert set(project.codes) <= {0, -signal.SIGKILL}
+    assert project.codes.count(-signal.SIGKILL) > 0.8 * KILLS
