@@ -40,7 +40,7 @@ torture: install
 	PERSONARANK_KILLS=200 $(BIN)/pytest tests/test_kills.py
 
 ui: install
-	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+	$(BIN)/personarank ui --port $(PORT)
 
 bench: install
 	$(BIN)/python -m benchmarks

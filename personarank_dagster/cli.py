@@ -163,6 +163,22 @@ def doctor(as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.option("--read-only", is_flag=True, help="Show everything and change nothing; starts no daemon.")
+@click.option(
+    "--public-url", metavar="URL", help="Address of a proxy with a login in front, like https://ui.example.org."
+)
+@_project_options
+@_plain_errors
+def ui(port: int, read_only: bool, public_url: str | None) -> None:
+    """Serve the Dagster UI on this machine, for this machine only, with what runs schedules and backfills."""
+    _find_dagster_home()
+    from personarank_dagster.server.serve import serve
+
+    serve(port=port, read_only=read_only, public_url=public_url)
+
+
+@main.command()
 @click.option("--out", type=Path, required=True, help="Folder to write <amazon|yelp>/*.jsonl.gz into.")
 @click.option("--seed", type=click.IntRange(0), default=13, show_default=True)
 @click.option("--users", type=click.IntRange(1), default=160, show_default=True, help="Users of each dataset.")

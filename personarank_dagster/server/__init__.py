@@ -1,0 +1,1 @@
+"""The Dagster UI of this machine, and what guards it."""

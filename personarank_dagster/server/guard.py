@@ -1,0 +1,59 @@
+"""What the webserver is asked, and by whom: requests of other sites' pages do not reach Dagster.
+
+Dagster's webserver answers any Host, any Origin and mutations over GET. A page of another site that is open in the
+same browser could launch runs with it, and a name that is bound anew to 127.0.0.1 could read everything.
+"""
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+GRAPHQL_PATH = "/graphql"
+
+
+class Guard:
+    """ASGI middleware that lets through only requests for one of the origins, from their own pages or from none.
+
+    An origin is like `http://127.0.0.1:3000`; programs that are no browsers send no Origin and are let through.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        self.app = app
+        self.origins = {origin.lower() for origin in origins}
+        self.hosts = {urlsplit(origin).netloc for origin in self.origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 403 with the reason."""
+        refusal = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
+        if refusal is None:
+            await self.app(scope, receive, _unframed(send))
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": refusal})
+        else:
+            await PlainTextResponse(refusal, status_code=403)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> str | None:
+        """Why the request is refused; None if it is not."""
+        headers = Headers(scope=scope)
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
+            return f"Host must be one of {', '.join(sorted(self.hosts))}; to serve another, see --public-url"
+        if any(origin.lower() not in self.origins for origin in origins):
+            return f"Origin must be one of {', '.join(sorted(self.origins))}; to serve another, see --public-url"
+        if scope["path"].rstrip("/") == GRAPHQL_PATH and b"query" in scope["query_string"]:
+            return "GraphQL is answered in the body of a POST request only, not in the address"
+        return None
+
+
+def _unframed(send: Send) -> Send:
+    """Tell browsers to show no page inside of another site's page, where clicks could be led to it."""
+
+    async def send_unframed(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["X-Frame-Options"] = "DENY"
+        await send(message)
+
+    return send_unframed
