@@ -16,7 +16,7 @@ defs = dg.Definitions(
     jobs=[full_refresh_job, metrics_report_job],
     resources={
         "project": project,
-        "gpu": GpuResource(device="auto", precision="auto"),
+        "gpu": GpuResource(device="auto", devices=1, precision="auto", memory_share=1.0),
         "progress": ProgressResource(terminal=False),
         "io_manager": VersionedIOManager(project=project),
     },

@@ -84,37 +84,78 @@ class GpuResource(dg.ConfigurableResource[Any]):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="cpu, cuda, mps, or auto: the best that is there."
     )
+    devices: int = Field(1, ge=1, le=64, description="How many GPUs a training may use.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
         description="Precision of encoding: fp32, bf16, or auto: bf16 where the hardware computes in it.",
     )
+    memory_share: float = Field(1.0, ge=0.05, le=1, description="Share of a GPU's memory that a step may take.")
 
     def torch_device(self) -> str:
-        """Name of the device for torch. Raises ConfigError if it was asked for and is not there."""
+        """Name of the device for torch; a GPU then gives this process no more than the memory share.
+
+        Raises ConfigError if it was asked for and is not there, or has fewer devices.
+        """
         import torch
 
-        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if self.device == "auto":
-            return next(name for name in ("cuda", "mps", "cpu") if available[name])
-        if not available[self.device]:
-            raise ConfigError(f"gpu.device {self.device}: this machine has none; set gpu.device to auto or cpu")
-        return self.device
+        device, _ = self._chosen_device()
+        if device == "cuda":
+            for number in range(self.num_devices()):
+                torch.cuda.set_per_process_memory_fraction(self.memory_share, number)
+        return device
+
+    def num_devices(self) -> int:
+        """How many devices a training uses. Raises ConfigError if fewer are there."""
+        import torch
+
+        device, _ = self._chosen_device()
+        there = torch.cuda.device_count() if device == "cuda" else 1
+        if self.devices > there:
+            raise ConfigError(
+                f"gpu.devices must be at most {there}, as many as {device} has here, got {self.devices}"
+            )
+        return self.devices
 
     def encoding_precision(self) -> Precision:
         """Precision of encoding on the chosen device."""
-        if self.precision != "auto":
-            return self.precision
+        return self._chosen_precision()[0]
+
+    def description(self) -> dict[str, str | int | float]:
+        """What was chosen and why, as metadata."""
+        (device, why), (precision, why_precise) = self._chosen_device(), self._chosen_precision()
+        chosen: dict[str, str | int | float] = {
+            "device": device,
+            "device_reason": why,
+            "precision": precision,
+            "precision_reason": why_precise,
+            "devices": self.num_devices(),
+        }
+        return chosen | ({"memory_share": self.memory_share} if device == "cuda" else {})
+
+    def _chosen_device(self) -> tuple[str, str]:
         import torch
 
-        device = self.torch_device()
-        if device == "cuda":
-            return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-        has_bf16 = device == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-        return "bf16" if has_bf16 else "fp32"
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        if self.device == "auto":
+            device = next(name for name in available if available[name])
+            return device, f"auto: there is {' and '.join(name for name in available if available[name])}"
+        if not available[self.device]:
+            raise ConfigError(f"gpu.device {self.device}: this machine has none; set gpu.device to auto or cpu")
+        return self.device, "as configured"
 
-    def description(self) -> dict[str, str]:
-        """What was chosen, as metadata."""
-        return {"device": self.torch_device(), "precision": self.encoding_precision()}
+    def _chosen_precision(self) -> tuple[Precision, str]:
+        if self.precision != "auto":
+            return self.precision, "as configured"
+        import torch
+
+        device, _ = self._chosen_device()
+        if device == "cuda":
+            has_bf16 = bool(torch.cuda.is_bf16_supported())
+        else:
+            has_bf16 = device == "cpu" and (
+                torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+            )
+        return ("bf16", f"auto: {device} computes in it") if has_bf16 else ("fp32", f"auto: {device} has no bf16")
 
 
 Advance = Callable[[int], None]

@@ -5,7 +5,7 @@ same browser could launch runs with it, and a name that is bound anew to 127.0.0
 """
 
 from collections.abc import Collection
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -43,7 +43,7 @@ class Guard:
             return f"Host must be one of {', '.join(sorted(self.hosts))}; to serve another, see --public-url"
         if any(origin.lower() not in self.origins for origin in origins):
             return f"Origin must be one of {', '.join(sorted(self.origins))}; to serve another, see --public-url"
-        if scope["path"].rstrip("/") == GRAPHQL_PATH and b"query" in scope["query_string"]:
+        if scope["path"].rstrip("/") == GRAPHQL_PATH and "query" in parse_qs(scope["query_string"].decode("latin-1")):
             return "GraphQL is answered in the body of a POST request only, not in the address"
         return None
 

@@ -19,7 +19,6 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarget
 from dagster_webserver.app import create_app_from_workspace_process_context
 
-from personarank_dagster import __version__
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.runs import end_dead_runs
 from personarank_dagster.server.guard import Guard
@@ -51,7 +50,7 @@ def serve(*, port: int, read_only: bool, public_url: str | None) -> None:
         instance.optimize_for_webserver(*DATABASE_LIMITS)
         context = stack.enter_context(
             WorkspaceProcessContext(
-                instance, WorkspaceFileTarget([str(workspace)]), version=__version__, read_only=read_only
+                instance, WorkspaceFileTarget([str(workspace)]), version=dg.__version__, read_only=read_only
             )
         )
         app = Guard(create_app_from_workspace_process_context(context), own_origins(port, public_url))

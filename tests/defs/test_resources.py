@@ -1,0 +1,66 @@
+import dagster as dg
+import pydantic
+import pytest
+
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.resources import GpuResource
+
+
+def gpu(**settings: object) -> GpuResource:
+    return GpuResource(**{"device": "auto", "devices": 1, "precision": "auto", "memory_share": 1.0} | settings)
+
+
+def has_cuda(monkeypatch: pytest.MonkeyPatch, *, devices: int) -> list[tuple[float, int]]:
+    """Let torch say that there are GPUs; returns the memory shares that it is told."""
+    shares: list[tuple[float, int]] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: devices > 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: devices)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", lambda *share: shares.append(share))
+    return shares
+
+
+def test_auto_takes_the_cpu_where_there_is_nothing_else_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_cuda(monkeypatch, devices=0)
+    description = gpu(precision="fp32").description()
+    assert description == {
+        "device": "cpu",
+        "device_reason": "auto: there is cpu",
+        "precision": "fp32",
+        "precision_reason": "as configured",
+        "devices": 1,
+    }
+
+
+def test_auto_takes_a_gpu_and_no_more_than_its_share_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = has_cuda(monkeypatch, devices=4)
+    resource = gpu(devices=2, memory_share=0.5)
+    assert resource.torch_device() == "cuda"
+    assert shares == [(0.5, 0), (0.5, 1)]
+    description = resource.description()
+    assert (description["device_reason"], description["memory_share"]) == ("auto: there is cuda and cpu", 0.5)
+    assert description["precision_reason"] == "auto: cuda computes in it"
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    has_cuda(monkeypatch, devices=0)
+    with pytest.raises(
+        ConfigError, match=f"gpu.device {device}: this machine has none; set gpu.device to auto or cpu"
+    ):
+        gpu(device=device).torch_device()
+
+
+def test_more_devices_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_cuda(monkeypatch, devices=2)
+    with pytest.raises(ConfigError, match=r"gpu.devices must be at most 2, as many as cuda has here, got 3"):
+        gpu(devices=3).torch_device()
+    with pytest.raises(ConfigError, match=r"at most 1, as many as cpu has"):
+        gpu(device="cpu", devices=2).num_devices()
+
+
+@pytest.mark.parametrize("settings", [{"devices": 0}, {"devices": 65}, {"memory_share": 0.0}, {"memory_share": 1.1}])
+def test_numbers_out_of_bounds_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises((pydantic.ValidationError, dg.DagsterInvalidConfigError)):
+        gpu(**settings)
