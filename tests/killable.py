@@ -75,6 +75,11 @@ class TinyWorkspace:
                 os.kill(pid, signal.SIGKILL)
         return Ended(int(self._forker.stdout.readline()), output.read_text())
 
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start `personarank` as a user does."""
+        command = [Path(sys.executable).parent / "personarank", *arguments]
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment(), stdout=subprocess.DEVNULL)
+
     def use(self, *, data_seed: int, train_seed: int) -> None:
         """Take other raw files, another seed of the training."""
         for name, old, new in (

@@ -8,9 +8,11 @@ A crash at any moment leaves CURRENT at the last whole version. A folder that is
 locked by its process; what a killed process leaves behind has no lock and is swept.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -394,12 +396,19 @@ def _remove_unused(folder: Path) -> bool:
 
 @contextmanager
 def _storage_errors(place: Path) -> Iterator[None]:
+    """Raise what an operating system answered as StorageError, also where polars or safetensors pass it on."""
     try:
         yield
     except PersonarankError:
         raise
     except OSError as error:
-        raise StorageError(f"{error.filename or place}: cannot be written: {error.strerror or error}") from error
+        # numpy says of a full disk only how many bytes it could write.
+        reason = os.strerror(errno.ENOSPC) if "requested and" in str(error) else error.strerror or error
+        raise StorageError(f"{error.filename or place}: cannot be written: {reason}") from error
+    except Exception as error:
+        if (found := re.search(r"([^:]+) \(os error \d+\)", str(error))) is None:
+            raise
+        raise StorageError(f"{place}: cannot be written:{found[1]}") from error
 
 
 @contextmanager

@@ -1,7 +1,11 @@
 import json
 import os
+import resource
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 from personarank_dagster.core.errors import ContractError, StorageError
@@ -63,6 +67,37 @@ def test_a_failing_write_leaves_the_last_good_version_and_no_trace(
 
     with pytest.raises(type(failure)):
         store.publish(write, run_id="run", data_version="x" * 8, provenance=MADE_FROM)
+    assert store.current() == good
+    assert not list(store.root.glob(".staging*"))
+
+
+def write_lines(directory: Path) -> dict[str, int]:
+    (directory / "data.txt").write_bytes(bytes(9000))
+    return {}
+
+
+def write_table(directory: Path) -> dict[str, int]:
+    pl.DataFrame({"x": np.random.default_rng(0).normal(size=9000)}).write_parquet(directory / "table.parquet")
+    return {}
+
+
+def write_vectors(directory: Path) -> dict[str, int]:
+    np.save(directory / "vectors.npy", np.zeros(9000))
+    return {}
+
+
+@pytest.mark.parametrize("write", [write_lines, write_table, write_vectors])
+def test_a_disk_quota_leaves_the_last_good_version(
+    store: VersionStore, write: Callable[[Path], dict[str, int]]
+) -> None:
+    good = publish(store, "good")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"personas/amazon.*: cannot be written: (File too large|No space)"):
+            store.publish(write, run_id="run", data_version="x" * 8, provenance=MADE_FROM)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert store.current() == good
     assert not list(store.root.glob(".staging*"))
 

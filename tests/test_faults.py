@@ -1,0 +1,127 @@
+"""Disks that are full, folders that cannot be written, files that are lost or damaged, two writers at once."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from personarank_dagster.storage.versions import Version, VersionStore
+from tests.killable import Ended, TinyWorkspace, content, edit
+
+HISTORIES = ("run", "--select", "histories", "--force")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorkspace]:
+    workspace = TinyWorkspace(tmp_path_factory.mktemp("faults"))
+    assert workspace.call("run").code == 0
+    yield workspace
+    workspace.close()
+
+
+@contextmanager
+def small_disk(workspace: TinyWorkspace, size: str, *options: str) -> Iterator[Path]:
+    """A copy of the outputs of the dataset on a file system of its own."""
+    folder = workspace.folder / "small"
+    (folder / "amazon").mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder / "amazon")]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount, and here not even root")
+    try:
+        shutil.copytree(workspace.folder / "outputs/amazon/versions", folder / "amazon/versions", symlinks=True)
+        if options:
+            subprocess.run(["mount", "-o", ",".join(["remount", *options]), str(folder / "amazon")], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder / "amazon")], check=True)
+        shutil.rmtree(folder)
+
+
+def assert_one_error(ended: Ended, message: str) -> None:
+    assert ended.code == 1, ended.output
+    assert "Traceback" not in ended.output
+    assert len(re.findall(message, ended.output)) == 1, ended.output
+
+
+def histories(workspace: TinyWorkspace, out_root: str = "outputs") -> Version:
+    return workspace.current(out_root)["histories"]
+
+
+def test_a_full_disk(workspace: TinyWorkspace) -> None:
+    with small_disk(workspace, "3m") as out_root:
+        good = histories(workspace, "small")
+        with contextlib.suppress(OSError), (out_root / "amazon" / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        ended = workspace.call(*HISTORIES, "--out-root", str(out_root))
+        assert_one_error(ended, r"histories failed: .*small/amazon/versions.*: cannot be written: No space left")
+        assert (histories(workspace, "small"), good.damage()) == (good, [])
+
+
+def test_a_folder_that_cannot_be_written(workspace: TinyWorkspace) -> None:
+    with small_disk(workspace, "3m", "ro") as out_root:
+        good = histories(workspace, "small")
+        ended = workspace.call(*HISTORIES, "--out-root", str(out_root))
+        assert_one_error(ended, r"Error: .*small/amazon.*: cannot be written: Read-only file system")
+        assert (histories(workspace, "small"), good.damage()) == (good, [])
+
+
+def test_a_lost_pointer_is_found_again(workspace: TinyWorkspace) -> None:
+    good = histories(workspace)
+    (good.directory.parent / "CURRENT").unlink()
+    assert_one_error(workspace.call("run"), r"Error: .*CURRENT: is missing, .* `personarank doctor` points to")
+    treated = workspace.call("doctor")
+    assert (treated.code, f"pointed to {good.name}, the newest whole version" in treated.output) == (0, True)
+    assert histories(workspace) == good
+    assert "up to date" in workspace.call("run").output
+
+
+def test_a_flipped_byte_in_a_vector_file(workspace: TinyWorkspace) -> None:
+    good = workspace.current()["persona_cache"]
+    assert workspace.call("run", "--select", "persona_cache", "--force").code == 0
+    damaged = workspace.current()["persona_cache"]
+    path = damaged.directory / "vectors.npy"
+    path.write_bytes(flipped(path.read_bytes()))
+    assert_one_error(workspace.call("verify"), r"persona_cache \(amazon\) .*vectors\.npy: sha256 must be")
+    assert workspace.call("rollback", "persona_cache", "amazon").code == 0
+    assert workspace.current()["persona_cache"] == good
+    assert_one_error(workspace.call("rollback", "persona_cache", "amazon", damaged.name), "Error: .*cannot go back")
+
+
+def test_a_manifest_of_a_newer_format(workspace: TinyWorkspace) -> None:
+    good = histories(workspace)
+    path = good.directory / "manifest.json"
+    text = path.read_text()
+    path.write_text(json.dumps(json.loads(text) | {"format_version": 2}))
+    assert_one_error(workspace.call("run"), r"Error: .*manifest\.json: format_version must be 1, got 2")
+    path.write_text(text)
+    assert histories(workspace) == good
+
+
+def test_of_two_writers_at_once_one_whole_version_is_current_and_both_are_readable(workspace: TinyWorkspace) -> None:
+    assets = ["personas", "histories", "candidates", "ground_truth"]
+    other = workspace.folder / "other_configs"
+    shutil.copytree(workspace.folder / "configs", other)
+    edit(other / "amazon/data.yaml", {"/data/1/": "/data/2/"})
+    select = ["run", "--force", "--select", ",".join(assets), "--out-root", "both"]
+    writers = [workspace.start(*select, "--config-dir", name) for name in ("configs", "other_configs")]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    for asset in assets:
+        store = VersionStore(workspace.folder / "both/amazon/versions", asset, "amazon")
+        versions = [store.open(name) for name in store.names()]
+        assert [version.damage() for version in versions] == [[], []]
+        assert {content(version) for version in versions} > {content(workspace.current()[asset])}
+        assert store.current() in versions
+
+
+def flipped(data: bytes) -> bytes:
+    """The same bytes, but for one bit in the middle."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
