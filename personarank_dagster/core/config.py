@@ -36,7 +36,10 @@ TextLength = Annotated[int, Meta(ge=8, le=32768, description="a whole number of 
 BatchSize = Annotated[int, Meta(ge=2, description="a whole number >= 2 (a batch of one has no negatives)")]
 # Several devices come with distributed training; until then more than one would silently be one.
 NumGpus = Annotated[int, Meta(ge=0, le=1, description="0 or 1")]
+Processes = Annotated[int, Meta(ge=0, le=64, description="a whole number from 0 to 64")]
 Flag = Annotated[bool, Meta(description="true or false")]
+# The public scripts write it as a number.
+Switch = Annotated[bool | Literal[0, 1], Meta(description="true or false")]
 ModelName = Annotated[str, Meta(min_length=1, description="a hub id, a path, or bundled:all-MiniLM-L6-v2")]
 FieldLetters = Annotated[
     str,
@@ -124,7 +127,11 @@ class RerankConfig(msgspec.Struct, frozen=True, kw_only=True):
     include_item_id: Flag = False
     alpha: Share = 0.5
     user_max_k: PositiveInt = 10
-    num_gpus: NumGpus = 1
+    num_gpus: Processes = 1
+    model: ModelName | None = None
+    use_external_caches: Switch = False
+    ext_persona_cache: FolderPath | None = None
+    ext_interaction_cache: FolderPath | None = None
     ks: Cutoffs = (5, 10, 20)
 
 
@@ -146,6 +153,14 @@ class DatasetConfig:
             with_aspects=self.rerank.mode != "summary",
             persona_fields=tuple(field for field in PERSONA_FIELDS if field in self.rerank.fields),
             include_item_id=self.rerank.include_item_id,
+        )
+
+    def external_cache(self, key: Literal["ext_persona_cache", "ext_interaction_cache"]) -> Path:
+        """Folder of an external cache. Raises ConfigError if the key is not set."""
+        if path := getattr(self.rerank, key):
+            return Path(path)
+        raise ConfigError(
+            f"{self.data_path.with_name('rerank.yaml')}: use_external_caches needs {key}, the folder of that cache"
         )
 
     def raw_path(self, key: str) -> Path:
@@ -214,7 +229,9 @@ def load_yaml(path: Path, config_type: type[ConfigT]) -> ConfigT:
     required = {field.name for field in msgspec.structs.fields(config_type) if field.required}
     problems = [_unknown_key(path, key, rules) for key in values if key not in rules]
     problems += [f"{path}: {key} is missing; it must be {_rule(rules[key])}" for key in required - values.keys()]
-    known = {key: value for key, value in values.items() if key in rules}
+    # The public files leave optional keys empty instead of leaving them out.
+    optional = {field.name for field in msgspec.structs.fields(config_type) if field.default is None}
+    known = {key: value for key, value in values.items() if key in rules and not (key in optional and value == "")}
     converted = {key: _convert(path, key, value, rules[key], problems) for key, value in known.items()}
     if problems:
         raise ConfigError("\n".join(sorted(problems)))

@@ -10,7 +10,8 @@ import polars as pl
 from personarank_dagster.core import metrics, ranking, schemas
 from personarank_dagster.core.histories import liked_interactions, training_pairs
 from personarank_dagster.core.ranking import VectorTable
-from personarank_dagster.defs.embedding import Embedded, Embedder
+from personarank_dagster.defs.caches import CacheBuilder
+from personarank_dagster.defs.embedding import Embedder
 from personarank_dagster.defs.io_managers import DATA_VERSION
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.provenance import (
@@ -203,10 +204,8 @@ def interaction_cache(
     """
     config = project.dataset(context.partition_key)
     liked = liked_interactions(histories, min_rating=config.train.min_rating)
-    embedder = Embedder(context, project, gpu, progress)
-    texts = config.template.interaction_texts(liked)
-    embedded = embedder.by_encoder(texts, trained_encoder, "query", "encoding interactions")
-    return _result(project, context, _vector_table(embedded, liked, schemas.INTERACTION_INDEX), embedded.counts)
+    cache, counts = CacheBuilder(context, project, gpu, progress).interactions(liked, trained_encoder)
+    return _result(project, context, cache, counts)
 
 
 @_asset("persona_cache", "caches", {"numpy"}, pool=GPU_POOL)
@@ -223,10 +222,8 @@ def persona_cache(
     From the personas, by the trained encoder; candidates are scored with it.
     """
     by_item = personas.sort("item_id", maintain_order=True)
-    embedder = Embedder(context, project, gpu, progress)
-    texts = project.dataset(context.partition_key).template.persona_texts(by_item)
-    embedded = embedder.by_encoder(texts, trained_encoder, "document", "encoding personas")
-    return _result(project, context, _vector_table(embedded, by_item, schemas.PERSONA_INDEX), embedded.counts)
+    cache, counts = CacheBuilder(context, project, gpu, progress).personas(by_item, trained_encoder)
+    return _result(project, context, cache, counts)
 
 
 @_asset("reranked_candidates", "ranking", {"numpy"})
@@ -341,11 +338,6 @@ def _ingested(
 
 def _left_out(reasons: Mapping[str, int]) -> dict[str, int]:
     return {"left_out": sum(reasons.values())} | {f"left out: {why}": count for why, count in reasons.items()}
-
-
-def _vector_table(embedded: Embedded, rows: pl.DataFrame, schema: schemas.Schema) -> VectorTable:
-    indexed = rows.with_columns(vector_row=pl.Series(embedded.rows, dtype=pl.UInt32))
-    return VectorTable(embedded.vectors, indexed.select(schema.keys()))
 
 
 def _metric_numbers(measured: RerankMetrics) -> dict[str, Any]:

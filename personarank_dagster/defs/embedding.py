@@ -1,17 +1,22 @@
 """Encode texts once: look their base vectors up, encode what is missing, apply the head of their side."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from personarank_dagster.core.encoders import Side
+from personarank_dagster.core.encoders import ENGINE, EncodedTexts
 from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
-from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.storage.encoder_directory import EncoderDirectory
+from personarank_dagster.defs.encoding_processes import BaseModel, encode_in_processes
+from personarank_dagster.defs.resources import Advance, GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.storage.matrices import Float16Array, row_parts, save_matrix
+from personarank_dagster.storage.scratch import ScratchFolder
+from personarank_dagster.storage.text_keys import KeyArray, distinct_rows, text_keys
 from personarank_dagster.storage.vector_store import VectorStore
 
 if TYPE_CHECKING:
@@ -20,22 +25,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Vectors (distinct texts, dimension), the row of each text, and how many vectors were there already."""
+    """Distinct texts with their base vectors in a store, the row of each text among them, and what it cost."""
 
-    vectors: FloatArray
+    store: VectorStore
+    keys: KeyArray
+    places: IntArray
     rows: IntArray
-    reused: int
     encoded: int
+    seconds: float
 
     @property
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int | float]:
         """Numbers for the metadata."""
+        speed = {"encoding_seconds": self.seconds, "texts_per_second": self.encoded / self.seconds}
         return {
             "texts": len(self.rows),
-            "distinct_texts": len(self.vectors),
-            "reused": self.reused,
+            "distinct_texts": len(self.keys),
+            "reused": len(self.keys) - self.encoded,
             "encoded": self.encoded,
+            "truncated_share": self.truncated_share,
+            **(speed if self.encoded else {}),
         }
+
+    @property
+    def truncated_share(self) -> float:
+        """Share of the distinct texts that are longer than the encoder reads."""
+        return float(self.store.cut(self.places).mean()) if len(self.places) else 0.0
+
+    def parts(self, head: npt.NDArray[np.float32] | None) -> Iterator[FloatArray]:
+        """Unit vectors of the distinct texts, in parts, after the linear map of their side."""
+        for part in row_parts(len(self.places)):
+            base = self.store.vectors(self.places[part]).astype(np.float32)
+            yield base if head is None else unit_rows(base @ head.T)
+
+    def mapped(self, head: npt.NDArray[np.float32] | None, scratch: ScratchFolder) -> Float16Array:
+        """Unit vectors of the distinct texts, memory-mapped from a file of the scratch folder."""
+        path = scratch.path / "vectors.npy"
+        dimension = self.store.vectors(self.places[:0]).shape[1] if head is None else len(head)
+        with path.open("wb") as file:
+            save_matrix(file, self.parts(head), (len(self.places), dimension))
+        vectors: Float16Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return vectors
 
 
 @dataclass(frozen=True)
@@ -50,36 +80,57 @@ class Embedder:
     def by_model(
         self, texts: pl.Series, model: "SentenceTransformer", fingerprint: str, task: str
     ) -> tuple[FloatArray, IntArray]:
-        """Vectors of the distinct texts by a loaded model without heads, and the row of each text."""
-        embedded = self._embed(texts, lambda: model, fingerprint, task)
-        return embedded.vectors, embedded.rows
+        """Vectors of the distinct texts by the loaded model of `train.yaml`, and the row of each text."""
+        train = self.project.dataset(self.context.partition_key).train
+        base = BaseModel(train.st_path, train.max_len, fingerprint)
+        embedded = self.embed(texts, base, task, loaded=model)
+        return embedded.store.vectors(embedded.places).astype(np.float32), embedded.rows
 
-    def by_encoder(self, texts: pl.Series, encoder: EncoderDirectory, side: Side, task: str) -> Embedded:
-        """Vectors by a published encoder; it is loaded only if a text has no base vector yet."""
-        embedded = self._embed(texts, lambda: self._load_base(encoder), encoder.info.base_fingerprint, task)
-        head = encoder.head(side)
-        vectors = embedded.vectors if head is None else unit_rows(embedded.vectors @ head.T)
-        return Embedded(vectors, embedded.rows, embedded.reused, embedded.encoded)
-
-    def _embed(
-        self, texts: pl.Series, load: Callable[[], "SentenceTransformer"], fingerprint: str, task: str
+    def embed(
+        self, texts: pl.Series, base: BaseModel, task: str, *, loaded: "SentenceTransformer | None" = None
     ) -> Embedded:
-        distinct = texts.unique(maintain_order=True)
-        rows = texts.replace_strict(distinct, np.arange(len(distinct)), return_dtype=pl.Int64).to_numpy()
-        # Vectors of another precision are other vectors.
-        name = f"{fingerprint}-{self.gpu.encoding_precision()}"
-        store: VectorStore = self.project.vectors(self.context.partition_key, name)
-        with self.progress.track(self.context, task, store.missing(distinct.to_list())) as advance:
-            found = store.vectors_of(distinct.to_list(), lambda missing: self._encode(load(), missing, advance))
-        return Embedded(found.vectors.astype(np.float32), rows, found.reused, found.encoded)
+        """Have the base vectors of all texts in the store; the model is loaded only if one is missing."""
+        keys = text_keys(texts)
+        first, rows = distinct_rows(keys)
+        store = self.project.vectors(self.context.partition_key, store_name(base, self.gpu))
+        missing = first[store.places(keys[first]) < 0]
+        started = time.monotonic()
+        if len(missing):
+            with self.progress.track(self.context, task, len(missing)) as advance:
+                self._encode(texts.gather(missing), keys[missing], base, store, advance, loaded)
+            store.reload()
+            store.join_blocks()
+        places = store.places(keys[first])
+        return Embedded(store, keys[first], places, rows, len(missing), time.monotonic() - started)
 
-    def _encode(self, model: "SentenceTransformer", texts: list[str], advance: Callable[[int], None]) -> FloatArray:
-        from personarank_dagster.encoding.encoder import encode
+    def _encode(
+        self,
+        texts: pl.Series,
+        keys: KeyArray,
+        base: BaseModel,
+        store: VectorStore,
+        advance: Advance,
+        loaded: "SentenceTransformer | None",
+    ) -> None:
+        config = self.project.dataset(self.context.partition_key)
+        devices = self.gpu.torch_devices(config.rerank.num_gpus)
+        precision = self.gpu.encoding_precision()
+        if len(devices) > 1:
+            scratch = ScratchFolder(config.data.out_root / "scratch")
+            encode_in_processes(texts, keys, base, store.folder, devices, precision, scratch.path, advance)
+            scratch.close()
+            return
 
-        return encode(model, texts, precision=self.gpu.encoding_precision(), on_texts=advance)
+        def encode(windows: Iterable[list[str]]) -> Iterator[EncodedTexts]:
+            from personarank_dagster.encoding.engine import Engine
 
-    def _load_base(self, encoder: EncoderDirectory) -> "SentenceTransformer":
-        from personarank_dagster.encoding.encoder import base_of, load_model
+            for encoded in Engine(loaded or base.load(devices[0]), precision).stream(windows):
+                yield encoded
+                advance(len(encoded.places))
 
-        info = encoder.info
-        return base_of(load_model(str(encoder.path), max_len=info.max_len, device=self.gpu.torch_device()))
+        store.add_texts(texts, keys, encode)
+
+
+def store_name(base: BaseModel, gpu: GpuResource) -> str:
+    """Name of the store of a model's vectors. Vectors of another precision or engine are other vectors."""
+    return f"{base.fingerprint}-{gpu.encoding_precision()}-{ENGINE}"

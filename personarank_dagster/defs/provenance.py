@@ -5,14 +5,17 @@ A version records this, so that anything that changed since is known by name: th
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from personarank_dagster.core.config import DatasetConfig
-from personarank_dagster.core.errors import ContractError
+from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.resources import ProjectResource
+from personarank_dagster.storage.embeddings import MADE_WITH, MadeWith
+from personarank_dagster.storage.external_caches import FILES as EXTERNAL_FILES
 from personarank_dagster.storage.file_hashes import file_version
 from personarank_dagster.storage.versions import Provenance, Version, content_hash
 
@@ -61,8 +64,13 @@ SETTINGS: dict[str, Callable[[DatasetConfig], object]] = {
         config.template,
         msgspec.structs.replace(config.train, num_gpus=1, checkpoint_seconds=0),
     ),
-    "interaction_cache": lambda config: (TEMPLATE_VERSION, config.template, config.train.min_rating),
-    "persona_cache": lambda config: (TEMPLATE_VERSION, config.template),
+    "interaction_cache": lambda config: (
+        TEMPLATE_VERSION,
+        config.template,
+        config.train.min_rating,
+        _other_encoder(config, "ext_interaction_cache"),
+    ),
+    "persona_cache": lambda config: (TEMPLATE_VERSION, config.template, _other_encoder(config, "ext_persona_cache")),
     "reranked_candidates": lambda config: (config.rerank.alpha, config.rerank.user_max_k, config.train.gamma),
     "rerank_metrics": lambda config: config.rerank.ks,
 }
@@ -70,6 +78,15 @@ SETTINGS: dict[str, Callable[[DatasetConfig], object]] = {
 
 def _bad_row_rules(config: DatasetConfig) -> object:
     return config.data.on_bad_row, config.data.max_bad_share
+
+
+def _other_encoder(config: DatasetConfig, key: Literal["ext_interaction_cache", "ext_persona_cache"]) -> object:
+    """What a cache is made with, if not by the trained encoder."""
+    if not config.rerank.use_external_caches:
+        return config.rerank.model
+    folder = config.external_cache(key)
+    hashes = config.data.out_root / "raw_files.json"
+    return [file_version(folder / name, hashes) for name in EXTERNAL_FILES[key]]
 
 
 def provenance(project: ProjectResource, asset: str, partition: str) -> Provenance:
@@ -119,16 +136,24 @@ def stale_reason(project: ProjectResource, asset: str, partition: str) -> str | 
 
 
 def check_one_encoder(project: ProjectResource, partition: str) -> None:
-    """Raise ContractError if the two caches are not by the same encoder: their cosines would mean nothing."""
-    encoders = {
-        cache: project.versions(cache, partition).current().manifest.provenance.inputs["trained_encoder"]
+    """Raise ContractError if the caches are not by one encoder and template: their cosines would mean nothing."""
+    spaces = {
+        cache: made_with(project.versions(cache, partition).current()).space
         for cache in ("interaction_cache", "persona_cache")
     }
-    if len(set(encoders.values())) > 1:
+    if len(set(spaces.values())) > 1:
         raise ContractError(
-            f"reranked_candidates ({partition}): both caches must be by one encoder, got {encoders}; "
+            f"reranked_candidates ({partition}): both caches must be by one encoder and template, got {spaces}; "
             "materialise both caches"
         )
+
+
+def made_with(cache: Version) -> MadeWith:
+    """What a cache was made with. Raises StorageError for a version of an older release."""
+    try:
+        return msgspec.convert(cache.manifest.details[MADE_WITH], MadeWith)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise StorageError(f"{cache.directory}: does not say what it was made with; materialise it again") from error
 
 
 def lineage(project: ProjectResource, asset: str, partition: str) -> dict[str, str]:

@@ -116,6 +116,18 @@ class GpuResource(dg.ConfigurableResource[Any]):
             )
         return self.devices
 
+    def torch_devices(self, number: int) -> list[str]:
+        """Devices for so many processes, which share a CPU's cores. Raises ConfigError if there are not as many."""
+        device = self.torch_device()
+        if device == "cpu" or number <= 1:
+            return [device] * max(1, number)
+        import torch
+
+        there = torch.cuda.device_count() if device == "cuda" else 1
+        if number > there:
+            raise ConfigError(f"num_gpus must be at most {there}, the devices of this machine, got {number}")
+        return [f"{device}:{index}" for index in range(number)]
+
     def encoding_precision(self) -> Precision:
         """Precision of encoding on the chosen device."""
         return self._chosen_precision()[0]

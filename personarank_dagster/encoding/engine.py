@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
+from personarank_dagster.core.encoders import EncodedTexts
+from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.encoding.packed import PackedTransformer, can_pack, runs
 
 Precision = Literal["fp32", "bf16"]
@@ -44,15 +44,6 @@ class Tokens:
     cut: bool
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Vectors of some texts: their places among all, their unit vectors (texts, dimension), who was cut."""
-
-    places: IntArray
-    vectors: FloatArray
-    cut: npt.NDArray[np.bool_]
-
-
 class Engine:
     """Encodes texts with one model, whose weights and settings it leaves as they are."""
 
@@ -68,7 +59,7 @@ class Engine:
         """How batches are computed."""
         return "packed" if self.packed else "padded"
 
-    def stream(self, windows: Iterable[Sequence[str]]) -> Iterator[Encoded]:
+    def stream(self, windows: Iterable[Sequence[str]]) -> Iterator[EncodedTexts]:
         """Vectors of the texts of all windows, batch by batch; places count the texts of all windows from 0.
 
         Where texts come sorted by length, batches are full. When memory runs out, the budget is halved for good.
@@ -109,7 +100,7 @@ class Engine:
             for i, (text, encoding) in enumerate(zip(texts, encodings, strict=True))
         ]
 
-    def _encode(self, batch: list[Tokens]) -> Iterator[Encoded]:
+    def _encode(self, batch: list[Tokens]) -> Iterator[EncodedTexts]:
         try:
             vectors = self._packed_vectors(self.packed, batch) if self.packed else self._padded_vectors(batch)
         except RuntimeError as error:
@@ -118,7 +109,7 @@ class Engine:
             self.budget = max(1, self.budget // 2)
         else:
             places, cut = [one.place for one in batch], [one.cut for one in batch]
-            yield Encoded(np.array(places), unit_rows(vectors.float().cpu().numpy()), np.array(cut))
+            yield EncodedTexts(np.array(places), unit_rows(vectors.float().cpu().numpy()), np.array(cut))
             return
         half = len(batch) // 2
         yield from self._encode(batch[:half])

@@ -1,64 +1,134 @@
-"""Embeddings on disk: `vectors.npy` (fp16, memory-mapped) and `index.parquet`, which says what each row is."""
+"""Embeddings on disk: `vectors.npy` (fp16, memory-mapped) and `index.parquet`, which says what each row is.
+
+Beside them, for caches, `text_keys.npy`: the key of the text of each vector. Matrices are written, checked and hashed
+in parts, so that they may be larger than memory.
+"""
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.core.ranking import VectorTable
+from personarank_dagster.storage.matrices import release_pages, row_parts, save_matrix
+from personarank_dagster.storage.text_keys import KeyArray
 
 VECTORS = "vectors.npy"
 INDEX = "index.parquet"
+TEXT_KEYS = "text_keys.npy"
+
+# Key of the manifest's details under which a cache says what it was made with.
+MADE_WITH = "made_with"
 
 # Rounding to fp16 moves the length of a unit vector by less than this, at any dimension in use.
 UNIT_TOLERANCE = 2e-3
-CHECK_ROWS = 4_096
+# Parts that are checked before their pages are given back.
+CHECK_PARTS = 64
 
 
-def write_embeddings(directory: Path, embeddings: VectorTable) -> None:
-    """Write vectors as fp16 and the index beside them."""
-    np.save(directory / VECTORS, np.asarray(embeddings.vectors, dtype=np.float16), allow_pickle=False)
+class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cache was made with. Two caches can be compared if encoder, template and mode are the same.
+
+    `vectors` names the store of the base vectors, empty where texts were not encoded here.
+    """
+
+    encoder: str
+    model: str
+    dimension: int
+    max_len: int
+    template_version: str
+    mode: str
+    fields: str
+    truncated_share: float
+    vectors: str = ""
+
+    @property
+    def space(self) -> tuple[str, str, str]:
+        """What must be equal of two caches for cosines between them to mean something."""
+        return self.encoder, self.template_version, self.mode
+
+
+@dataclass(frozen=True)
+class CacheTable(VectorTable):
+    """Vectors and index of a cache, what it was made with, and, where texts were encoded here, their keys."""
+
+    made_with: MadeWith
+    text_keys: KeyArray | None = None
+
+
+def write_embeddings(directory: Path, embeddings: VectorTable) -> dict[str, Any]:
+    """Write vectors as fp16 and the index beside them; returns what the manifest says of them."""
+    vectors = embeddings.vectors
+    with (directory / VECTORS).open("wb") as file:
+        save_matrix(file, _parts(embeddings), (len(vectors), vectors.shape[1]))
     embeddings.index.write_parquet(directory / INDEX)
+    numbers = {"rows": embeddings.index.height, "vectors": len(vectors), "dimension": vectors.shape[1]}
+    if not isinstance(embeddings, CacheTable):
+        return numbers
+    if embeddings.text_keys is not None:
+        np.save(directory / TEXT_KEYS, embeddings.text_keys, allow_pickle=False)
+    return {**numbers, MADE_WITH: msgspec.to_builtins(embeddings.made_with)}
 
 
 def read_embeddings(directory: Path) -> VectorTable:
     """Memory-map the vectors and read the index. Raises StorageError for a damaged file."""
     try:
-        vectors = np.load(directory / VECTORS, mmap_mode="r", allow_pickle=False)
         index = pl.read_parquet(directory / INDEX)
-    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (OSError, pl.exceptions.PolarsError) as error:
         raise StorageError(f"{directory}: embeddings cannot be read: {error}") from error
-    return VectorTable(vectors, index)
+    return VectorTable(read_array(directory / VECTORS), index)
+
+
+def read_array(path: Path) -> Any:
+    """Memory-map an array. Raises StorageError if the file is missing or damaged."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path}: embeddings cannot be read: {error}") from error
 
 
 def check_embeddings(name: str, embeddings: VectorTable) -> None:
     """Raise ContractError unless every vector is finite, of unit length, and used by an index row that exists."""
     vectors, rows = embeddings.vectors, embeddings.vector_rows
-    begins = range(0, len(vectors), CHECK_ROWS)
     with ThreadPoolExecutor() as pool:
-        for begin, wrong, lengths in pool.map(lambda begin: _wrong_lengths(vectors, begin), begins):
+        for count, (part, wrong, lengths) in enumerate(
+            pool.map(lambda part: _wrong_lengths(vectors, part), row_parts(len(vectors)))
+        ):
             if wrong.size:
-                row = begin + int(wrong[0])
+                row = part.start + int(wrong[0])
                 raise ContractError(f"{name}: vectors must have length 1, got {lengths[wrong[0]]:.4g} in row {row}")
+            if count % CHECK_PARTS == 0:
+                release_pages(vectors)
     if len(rows) and (rows.max() >= len(vectors) or not np.bincount(rows, minlength=len(vectors)).all()):
         raise ContractError(f"{name}: vector_row must cover the {len(vectors)} vectors, got up to {rows.max()}")
-
-
-def _wrong_lengths(vectors: FloatArray, begin: int) -> tuple[int, IntArray, FloatArray]:
-    chunk = vectors[begin : begin + CHECK_ROWS].astype(np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", chunk, chunk))
-    return begin, np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE)), lengths
 
 
 def embeddings_version(embeddings: VectorTable, index_version: str) -> str:
     """Content hash of vectors (as fp16) and index."""
     digest = hashlib.sha256(index_version.encode())
-    vectors: npt.NDArray[np.float16] = np.ascontiguousarray(embeddings.vectors, dtype=np.float16)
-    digest.update(repr(vectors.shape).encode())
-    digest.update(vectors.view(np.uint8).data)
+    digest.update(repr(embeddings.vectors.shape).encode())
+    for part in _parts(embeddings):
+        digest.update(np.ascontiguousarray(part, dtype=np.float16).view(np.uint8).data)
     return digest.hexdigest()[:32]
+
+
+def _parts(embeddings: VectorTable) -> Iterator[FloatArray]:
+    vectors = embeddings.vectors
+    for count, rows in enumerate(row_parts(len(vectors))):
+        yield vectors[rows]
+        if count % CHECK_PARTS == 0:
+            release_pages(vectors)
+
+
+def _wrong_lengths(vectors: FloatArray, part: slice) -> tuple[slice, IntArray, FloatArray]:
+    chunk = vectors[part].astype(np.float32)
+    lengths = np.sqrt(np.einsum("ij,ij->i", chunk, chunk))
+    return part, np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE)), lengths

@@ -149,12 +149,7 @@ class EmbeddingsFormat(OutputFormat[VectorTable]):
         check_embeddings(name, value)
 
     def write(self, value: VectorTable, directory: Path) -> Details:
-        write_embeddings(directory, value)
-        return {
-            "rows": value.index.height,
-            "vectors": len(value.vectors),
-            "dimension": value.vectors.shape[1],
-        }
+        return write_embeddings(directory, value)
 
     def read(self, directory: Path, *, lazy: bool = False) -> VectorTable:
         return read_embeddings(directory)

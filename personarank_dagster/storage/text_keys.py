@@ -1,0 +1,37 @@
+"""Keys of texts: equal texts have equal keys, different ones different keys."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from personarank_dagster.core.profiles import IntArray
+
+# (texts, 2): the two halves of a 16-byte hash.
+KeyArray = npt.NDArray[np.uint64]
+
+KEY_BYTES = 16
+SLICE_TEXTS = 1 << 16
+
+
+def text_keys(texts: pl.Series) -> KeyArray:
+    """Keys (texts, 2) of texts, in order."""
+    hashes = b"".join(_hashes(part) for part in _slices(texts))
+    return np.frombuffer(hashes, dtype="<u8").reshape(-1, 2).astype(np.uint64, copy=False)
+
+
+def distinct_rows(keys: KeyArray) -> tuple[IntArray, IntArray]:
+    """Rows at which a key comes for the first time, in order; and for each row, the place of its key among those."""
+    table = pl.DataFrame({"high": keys[:, 0], "low": keys[:, 1]}).with_row_index("row")
+    first = table.select(pl.col("row").first().over("high", "low"))["row"].to_numpy().astype(np.int64)
+    is_first = first == np.arange(len(keys))
+    return np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first]
+
+
+def _slices(texts: pl.Series) -> list[pl.Series]:
+    return [texts.slice(begin, SLICE_TEXTS) for begin in range(0, len(texts), SLICE_TEXTS)]
+
+
+def _hashes(texts: pl.Series) -> bytes:
+    return b"".join(hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest() for text in texts)
