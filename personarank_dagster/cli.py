@@ -179,6 +179,20 @@ def ui(port: int, read_only: bool, public_url: str | None) -> None:
 
 
 @main.command()
+@click.argument("partition")
+@click.option("--out", type=Path, required=True, help="Folder to write user_item/ and item_persona/ into.")
+@_project_options
+@_plain_errors
+def export_caches(partition: str, out: Path) -> None:
+    """Write both caches of the dataset PARTITION in the layout of the public scripts."""
+    from personarank_dagster.definitions import project
+    from personarank_dagster.defs.caches import export_caches as export
+
+    for folder in export(project, partition, out):
+        click.echo(folder)
+
+
+@main.command()
 @click.option("--out", type=Path, required=True, help="Folder to write <amazon|yelp>/*.jsonl.gz into.")
 @click.option("--seed", type=click.IntRange(0), default=13, show_default=True)
 @click.option("--users", type=click.IntRange(1), default=160, show_default=True, help="Users of each dataset.")

@@ -10,18 +10,24 @@ import polars as pl
 from personarank_dagster.core import schemas
 from personarank_dagster.core.config import DatasetConfig
 from personarank_dagster.core.encoders import Side
+from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.embedding import Embedded, Embedder
 from personarank_dagster.defs.encoding_processes import BaseModel
+from personarank_dagster.defs.provenance import made_with
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.storage.embeddings import CacheTable, MadeWith
+from personarank_dagster.storage.embeddings import TEXT_KEYS, CacheTable, MadeWith, read_array, read_embeddings
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.external_caches import (
     check_one_external_encoder,
     read_external_interactions,
     read_external_personas,
+    write_external_interactions,
+    write_external_personas,
 )
 from personarank_dagster.storage.scratch import ScratchFolder
+
+CACHES = ("interaction_cache", "persona_cache")
 
 Built = tuple[CacheTable, dict[str, Any]]
 
@@ -122,3 +128,32 @@ def _fingerprint(model: str, max_len: int, device: str) -> str:
     from personarank_dagster.encoding.encoder import base_of, load_model, model_fingerprint
 
     return model_fingerprint(base_of(load_model(model, max_len=max_len, device=device)))
+
+
+def export_caches(project: ProjectResource, partition: str, out: Path) -> list[Path]:
+    """Write the current caches of a dataset in the layout of the public scripts; returns the two folders."""
+    interactions, personas = (project.versions(asset, partition).current() for asset in CACHES)
+    folders = [out / "user_item", out / "item_persona"]
+    write_external_interactions(folders[0], read_embeddings(interactions.directory), made_with(interactions))
+    write_external_personas(folders[1], read_embeddings(personas.directory), made_with(personas))
+    return folders
+
+
+def untrained_tables(project: ProjectResource, partition: str) -> tuple[VectorTable, VectorTable] | None:
+    """Both caches as the encoder without its heads would make them, for a baseline, from vectors that are kept.
+
+    None if the caches are not there or not ours, or if a vector has been removed from the store.
+    """
+    tables = [_base_table(project, partition, asset) for asset in CACHES]
+    return (tables[0], tables[1]) if tables[0] and tables[1] else None
+
+
+def _base_table(project: ProjectResource, partition: str, asset: str) -> VectorTable | None:
+    version = project.versions(asset, partition).find_current()
+    if version is None or not (version.directory / TEXT_KEYS).exists():
+        return None
+    store = project.vectors(partition, made_with(version).vectors)
+    places = store.places(read_array(version.directory / TEXT_KEYS))
+    if (places < 0).any():
+        return None
+    return VectorTable(store.vectors(places), read_embeddings(version.directory).index)

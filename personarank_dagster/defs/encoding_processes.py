@@ -106,8 +106,9 @@ def _start(folder: Path) -> subprocess.Popen[str]:
 def _follow(process: subprocess.Popen[str], advance: Advance) -> None:
     """Pass on how many texts the process says it finished, until it ends."""
     assert process.stdout is not None
-    for line in process.stdout:
-        advance(int(line))
+    with process.stdout as lines:
+        for line in lines:
+            advance(int(line))
     if process.wait():
         raise EncoderError(f"exit code {process.returncode}")
 
