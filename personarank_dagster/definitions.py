@@ -3,6 +3,7 @@
 import dagster as dg
 
 from personarank_dagster.defs.assets import all_assets
+from personarank_dagster.defs.cache_checks import all_cache_checks
 from personarank_dagster.defs.checks import all_checks
 from personarank_dagster.defs.io_managers import VersionedIOManager
 from personarank_dagster.defs.jobs import full_refresh_job, metrics_report_job
@@ -12,7 +13,7 @@ project = ProjectResource()
 
 defs = dg.Definitions(
     assets=all_assets,
-    asset_checks=all_checks,
+    asset_checks=[*all_checks, *all_cache_checks],
     jobs=[full_refresh_job, metrics_report_job],
     resources={
         "project": project,

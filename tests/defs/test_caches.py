@@ -14,9 +14,12 @@ import pytest
 
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.definitions import defs, project
+from personarank_dagster.defs.cache_checks import CacheSubject, all_cache_checks, matches_its_encoder
 from personarank_dagster.defs.caches import export_caches, untrained_tables
 from personarank_dagster.defs.provenance import made_with
+from personarank_dagster.defs.resources import GpuResource
 from personarank_dagster.defs.runs import Outcome, execute, plan_run
+from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.sample_files import write_sample_files
 from personarank_dagster.storage.versions import Version
 from tests.tiny_models import write_tiny_model
@@ -62,6 +65,15 @@ class Workspace:
         """Content of all files of both caches, without the manifests."""
         paths = [path for asset in CACHES for path in current(asset).directory.glob("*.[np]*")]
         return {f"{path.parts[-4]}/{path.name}": path.read_bytes() for path in paths}
+
+    def checks(self) -> dict[str, bool]:
+        """Result of the last evaluation of each check of the caches."""
+        found = {}
+        for check in all_cache_checks:
+            (key,) = check.check_keys
+            record = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)[0]
+            found[key.name] = record.event.dagster_event.asset_check_evaluation_data.passed  # type: ignore[union-attr]
+        return found
 
     def edit(self, file: str, old: str, new: str) -> None:
         edit(self.folder, file, old, new)
@@ -117,7 +129,7 @@ def test_nothing_is_loaded_or_encoded_after_the_head_was_trained_again(
     first, known = workspace.files(), num_kept()
     workspace.edit("train.yaml", "max_steps: 5", "max_steps: 4")
     assert workspace.run("trained_encoder").failures == {}
-    monkeypatch.setattr("personarank_dagster.encoding.encoder.load_model", None)
+    monkeypatch.setattr("personarank_dagster.defs.encoding_processes.BaseModel.load", None)
     assert workspace.run("interaction_cache,persona_cache").failures == {}
     assert workspace.files() != first
     assert num_kept() == known
@@ -134,6 +146,16 @@ def test_a_cache_says_what_it_was_made_with(workspace: Workspace) -> None:
     assert (found.mode, found.fields, found.template_version) == ("aspects", "N,D,I,R", "1")
     assert found.truncated_share == 0
     assert found.vectors.startswith(encoder.base_fingerprint)
+
+
+def test_all_checks_of_the_caches_pass_and_one_sees_a_model_that_is_not_theirs(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert workspace.run("interaction_cache,persona_cache", force=True).failures == {}
+    assert set(workspace.checks().values()) == {True}
+    assert len(workspace.checks()) == 11
+    monkeypatch.setattr(EncoderDirectory, "head", lambda self, side: None)
+    assert not matches_its_encoder(CacheSubject(project, GpuResource(), "amazon", "persona_cache")).passed
 
 
 def test_summary_mode_encodes_each_item_once(workspace: Workspace) -> None:

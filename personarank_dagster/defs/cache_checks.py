@@ -1,0 +1,230 @@
+"""Checks of the two caches, after they were published: whole, by one encoder, and by an encoder that is sound."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from personarank_dagster.core.encoders import Side
+from personarank_dagster.core.errors import ContractError
+from personarank_dagster.core.histories import liked_interactions
+from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
+from personarank_dagster.core.ranking import VectorTable
+from personarank_dagster.defs.partitions import dataset_partitions
+from personarank_dagster.defs.provenance import made_with
+from personarank_dagster.defs.resources import GpuResource, ProjectResource
+from personarank_dagster.storage.embeddings import TEXT_KEYS, MadeWith, check_embeddings, read_array, read_embeddings
+from personarank_dagster.storage.matrices import Float16Array
+from personarank_dagster.storage.text_keys import KeyArray, text_keys
+from personarank_dagster.storage.versions import Version
+
+# Vectors that are compared with each other, and texts that are encoded again.
+COMPARED_VECTORS, ENCODED_TEXTS = 1_024, 4
+# Cosine above which vectors of different texts count as the same, and how many may have such a neighbour.
+SAME_COSINE, MAX_SAME_SHARE = 0.9999, 0.01
+# How far a number of a vector that is encoded again may be from what is stored: rounding to fp16, and bf16 before it.
+MAX_DIFFERENCE = {"fp32": 2e-3, "bf16": 2e-2}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Whether a check's name is true, and the numbers behind it."""
+
+    passed: bool
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CacheSubject:
+    """A published cache of one dataset."""
+
+    project: ProjectResource
+    gpu: GpuResource
+    partition: str
+    asset: str
+
+    @property
+    def version(self) -> Version:
+        """Its current version."""
+        return self.project.versions(self.asset, self.partition).current()
+
+    @property
+    def table(self) -> VectorTable:
+        """Its vectors and index."""
+        return read_embeddings(self.version.directory)
+
+    @property
+    def keys(self) -> KeyArray | None:
+        """Keys of its texts; None for an external cache."""
+        path = self.version.directory / TEXT_KEYS
+        return read_array(path) if path.exists() else None
+
+    def rows(self) -> pl.DataFrame:
+        """What it was made from: liked interactions, or personas."""
+        source = "histories" if self.asset == "interaction_cache" else "personas"
+        version = self.project.versions(source, self.partition).current()
+        rows: pl.DataFrame = self.project.format(source, self.partition).read(version.directory)
+        if source == "personas":
+            return rows
+        return liked_interactions(rows, min_rating=self.project.dataset(self.partition).train.min_rating)
+
+
+def vectors_are_unit(subject: CacheSubject) -> Found:
+    """Every vector is finite and of length 1, within what fp16 can hold."""
+    table = subject.table
+    try:
+        check_embeddings(subject.asset, table)
+    except ContractError as error:
+        return Found(False, {"note": str(error)})
+    return Found(True, {"vectors": len(table.vectors)})
+
+
+def index_agrees_with_the_matrix(subject: CacheSubject) -> Found:
+    """Each row of the index points to a vector, each vector is pointed to, and has the key of one text."""
+    return index_agrees(subject.table, subject.keys)
+
+
+def index_agrees(table: VectorTable, keys: KeyArray | None) -> Found:
+    """See above, of a table and its keys."""
+    rows, vectors = table.vector_rows, len(table.vectors)
+    used = len(np.unique(rows[rows < vectors]))
+    numbers = {"vectors": vectors, "used": used, "beyond": int((rows >= vectors).sum())}
+    distinct = vectors if keys is None else len(np.unique(keys, axis=0))
+    whole = used == vectors and not numbers["beyond"] and (keys is None or len(keys) == vectors == distinct)
+    return Found(whole, numbers | {"distinct_texts": distinct})
+
+
+def covers_what_it_is_made_from(subject: CacheSubject) -> Found:
+    """The cache holds the users, or items, that its input has: at least `min_coverage` of them."""
+    key = "user_id" if subject.asset == "interaction_cache" else "item_id"
+    return covers(subject.table, subject.rows(), key, subject.project.dataset(subject.partition).data.min_coverage)
+
+
+def covers(table: VectorTable, rows: pl.DataFrame, key: str, min_coverage: float) -> Found:
+    """See above, of a table and the rows that it was made from."""
+    wanted = rows.select(key).unique()
+    covered = wanted.join(table.index.select(key).unique(), on=key, how="semi").height
+    share = covered / wanted.height if wanted.height else 1.0
+    return Found(share >= min_coverage, {"covered": covered, "total": wanted.height, "share": share})
+
+
+def does_not_collapse(subject: CacheSubject) -> Found:
+    """Different texts have different vectors: hardly any has another within a cosine of 0.9999."""
+    vectors = subject.table.vectors
+    sample = np.random.default_rng(0).choice(len(vectors), min(len(vectors), COMPARED_VECTORS), replace=False)
+    return differ(vectors[np.sort(sample)].astype(np.float32))
+
+
+def differ(vectors: FloatArray) -> Found:
+    """See above, of some vectors of different texts."""
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -1)
+    nearest = cosines.max(axis=1, initial=-1)
+    share = float((nearest > SAME_COSINE).mean()) if len(vectors) > 1 else 0.0
+    return Found(share <= MAX_SAME_SHARE, {"compared": len(vectors), "same_share": share})
+
+
+def matches_its_encoder(subject: CacheSubject) -> Found:
+    """A few texts, encoded again by the encoder and its head, give what is stored."""
+    keys, about = subject.keys, made_with(subject.version)
+    if keys is None:
+        return Found(True, {"note": "an external cache: its encoder is not here"})
+    texts, stored = _sample(subject, keys)
+    encoded = _encode(subject, about, texts)
+    precision = about.vectors.split("-")[1]
+    return equals(encoded, stored, MAX_DIFFERENCE[precision])
+
+
+def equals(encoded: FloatArray, stored: Float16Array, tolerance: float) -> Found:
+    """See above, of vectors."""
+    difference = float(np.abs(encoded - stored.astype(np.float32)).max(initial=0))
+    return Found(difference <= tolerance, {"texts": len(stored), "largest_difference": difference})
+
+
+def are_by_one_encoder(about: list[MadeWith]) -> Found:
+    """Both caches are by one encoder, text template and mode, so that cosines between them mean something."""
+    names = {
+        f"{asset} {key}": value for asset, one in zip(CACHE_SIDES, about, strict=True) for key, value in _said(one)
+    }
+    return Found(len({one.space for one in about}) == 1, names)
+
+
+def _said(one: MadeWith) -> list[tuple[str, str]]:
+    return [("encoder", one.encoder), ("template", one.template_version), ("mode", one.mode)]
+
+
+def _sample(subject: CacheSubject, keys: KeyArray) -> tuple[list[str], Float16Array]:
+    """Some texts, spread over the input, with their vectors."""
+    rows = subject.rows()
+    some = rows.gather_every(max(1, rows.height // ENCODED_TEXTS)).head(ENCODED_TEXTS)
+    template = subject.project.dataset(subject.partition).template
+    interactions = subject.asset == "interaction_cache"
+    texts = template.interaction_texts(some) if interactions else template.persona_texts(some)
+    wanted = text_keys(texts)
+    places: IntArray = np.array([np.flatnonzero((keys == key).all(axis=1))[0] for key in wanted], dtype=np.int64)
+    return texts.to_list(), subject.table.vectors[places]
+
+
+def _encode(subject: CacheSubject, about: MadeWith, texts: list[str]) -> FloatArray:
+    from personarank_dagster.encoding.encoder import base_of, encode, load_model
+
+    version = subject.project.versions("trained_encoder", subject.partition).current()
+    trained = subject.project.format("trained_encoder", subject.partition).read(version.directory)
+    by_trained = about.encoder == trained.info.fingerprint
+    source = str(trained.path) if by_trained else about.model
+    model = base_of(load_model(source, max_len=about.max_len, device=subject.gpu.torch_device()))
+    vectors = encode(model, texts, precision=subject.gpu.encoding_precision())
+    head = trained.head(CACHE_SIDES[subject.asset]) if by_trained else None
+    return vectors if head is None else unit_rows(vectors @ head.T)
+
+
+CACHE_SIDES: dict[str, Side] = {"interaction_cache": "query", "persona_cache": "document"}
+
+CHECKS: tuple[Callable[[CacheSubject], Found], ...] = (
+    vectors_are_unit,
+    index_agrees_with_the_matrix,
+    covers_what_it_is_made_from,
+    does_not_collapse,
+    matches_its_encoder,
+)
+
+
+def _cache_check(asset: str, check: Callable[[CacheSubject], Found]) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        name=f"{asset}_{check.__name__}",
+        asset=asset,
+        partitions_def=dataset_partitions,
+        description=check.__doc__,
+    )
+    def asset_check(
+        context: dg.AssetCheckExecutionContext, project: ProjectResource, gpu: GpuResource
+    ) -> dg.AssetCheckResult:
+        found = check(CacheSubject(project, gpu, context.partition_key, asset))
+        return dg.AssetCheckResult(passed=found.passed, metadata=found.numbers)
+
+    return asset_check
+
+
+@dg.asset_check(
+    asset="persona_cache",
+    additional_deps=["interaction_cache"],
+    partitions_def=dataset_partitions,
+    description=are_by_one_encoder.__doc__,
+)
+def caches_are_by_one_encoder(
+    context: dg.AssetCheckExecutionContext, project: ProjectResource
+) -> dg.AssetCheckResult:
+    """Check what both current caches say that they were made with."""
+    found = are_by_one_encoder(
+        [made_with(project.versions(asset, context.partition_key).current()) for asset in CACHE_SIDES]
+    )
+    return dg.AssetCheckResult(passed=found.passed, metadata=found.numbers)
+
+
+all_cache_checks = [
+    *(_cache_check(asset, check) for asset in CACHE_SIDES for check in CHECKS),
+    caches_are_by_one_encoder,
+]
