@@ -20,7 +20,8 @@ from personarank_dagster.core import schemas
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.storage.formats import OutputFormat, output_format
-from personarank_dagster.storage.versions import Provenance, VersionStore
+from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.storage.versions import VersionStore
 
 VECTORS, DIMENSION, ROWS, ROUNDS = 1_300_000, 384, 2_500_000, 5
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from personarank_dagster import __version__
-from personarank_dagster.core.config import CONFIG_DIR_VARIABLE, OUT_ROOT_VARIABLE
+from personarank_dagster.core.config import CONFIG_DIR_VARIABLE, OUT_ROOT_VARIABLE, is_address
 from personarank_dagster.core.errors import ConfigError, PersonarankError
 
 
@@ -35,12 +35,16 @@ def _project_options(command: Callable[..., None]) -> Callable[..., None]:
         type=Path,
         help=f"Folder of the datasets. [default: ${CONFIG_DIR_VARIABLE}, ./configs]",
     )
-    @click.option("--out-root", type=Path, help=f"Outputs go to <that>/<dataset>. [default: ${OUT_ROOT_VARIABLE}]")
+    @click.option(
+        "--out-root",
+        help=f"Outputs go to <that>/<dataset>; a folder or s3://bucket/prefix. [default: ${OUT_ROOT_VARIABLE}]",
+    )
     @wraps(command)
-    def run(*args: Any, config_dir: Path | None, out_root: Path | None, **kwargs: Any) -> None:
-        for variable, path in ((CONFIG_DIR_VARIABLE, config_dir), (OUT_ROOT_VARIABLE, out_root)):
-            if path is not None:
-                os.environ[variable] = str(path.absolute())
+    def run(*args: Any, config_dir: Path | None, out_root: str | None, **kwargs: Any) -> None:
+        if config_dir is not None:
+            os.environ[CONFIG_DIR_VARIABLE] = str(config_dir.absolute())
+        if out_root is not None:
+            os.environ[OUT_ROOT_VARIABLE] = out_root if is_address(out_root) else str(Path(out_root).absolute())
         command(*args, **kwargs)
 
     return run

@@ -19,7 +19,6 @@ from personarank_dagster.defs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation,
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.provenance import stale_reason
 from personarank_dagster.defs.runs import Outcome, Plan, end_dead_runs, execute, observe_raw_files, plan_run
-from personarank_dagster.storage.versions import check_writable
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -29,7 +28,7 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     """Materialise the partitions and then the report; say what happened. False if anything failed."""
     names = _resolve(partitions)
     for name in names:
-        check_writable(project.dataset(name).data.out_root)
+        project.check_writable(name)
     with dg.DagsterInstance.get() as instance:
         _end_dead_runs(instance)
         outcomes = [_run(name, instance, select=select, force=force) for name in [*names, UNPARTITIONED]]
@@ -37,7 +36,8 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     for name in names:
         project.refresh_links(name)
         if name in failed:
-            console.print(f"{name}: failed; what is in {project.dataset(name).data.out_root} is the last good result")
+            place = project.dataset(name).bucket or project.dataset(name).data.out_root
+            console.print(f"{name}: failed; what is in {place} is the last good result")
             continue
         _show_metrics(name)
         _show_outputs(name)

@@ -18,9 +18,11 @@ from personarank_dagster.core.texts import PERSONA_FIELDS, TextTemplate
 
 CONFIG_DIR_VARIABLE = "PERSONARANK_CONFIG_DIR"
 OUT_ROOT_VARIABLE = "PERSONARANK_OUT_ROOT"
+WORK_DIR_VARIABLE = "PERSONARANK_WORK_DIR"
 # USE_AMP=0 switches mixed precision off, whatever train.yaml says.
 AMP_VARIABLE = "USE_AMP"
 
+ADDRESS = re.compile(r"[a-z][a-z0-9+]*://.")
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 # Each description completes the sentence "<file>: <key> must be …".
@@ -56,13 +58,18 @@ RAW_FILE_KEYS = ("selected", "persona", "loo_history", "item_summary", "aspects"
 
 
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`data.yaml`: the raw files of a dataset and where its outputs go. Relative paths start at this file."""
+    """`data.yaml`: the raw files of a dataset and where its outputs go. Relative paths start at this file.
+
+    `out_root` is always a folder: where the file names an object store, it is the work folder, and
+    `DatasetConfig.bucket` is the address.
+    """
 
     schema: Annotated[SchemaName, Meta(description="amazon or yelp")]
     selected: FilePath
     persona: FilePath
     loo_history: FilePath
     out_root: FolderPath
+    work_dir: FolderPath | None = None
     item_summary: FilePath | None = None
     aspects: FilePath | None = None
     candidates: FilePath | None = None
@@ -144,6 +151,7 @@ class DatasetConfig:
     train: TrainConfig
     rerank: RerankConfig
     data_path: Path
+    bucket: str | None = None
 
     @property
     def template(self) -> TextTemplate:
@@ -194,7 +202,12 @@ def dataset_names(folder: Path) -> list[str]:
     return names
 
 
-def load_dataset(folder: Path, name: str, out_root: Path | None = None) -> DatasetConfig:
+def is_address(place: object) -> bool:
+    """Whether this names a place in an object store, such as s3://bucket/prefix, and not a folder."""
+    return isinstance(place, str) and ADDRESS.match(place) is not None
+
+
+def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) -> DatasetConfig:
     """Read the three YAML files of one dataset.
 
     `out_root`, else $PERSONARANK_OUT_ROOT, replaces the configured `out_root` by `<that>/<name>`; USE_AMP=0 in the
@@ -204,9 +217,14 @@ def load_dataset(folder: Path, name: str, out_root: Path | None = None) -> Datas
     known = dataset_names(folder)
     if name not in known:
         raise ConfigError(f"unknown dataset {name!r}; {folder} has: {', '.join(known)}")
-    data = load_yaml(folder / name / "data.yaml", DataConfig)
-    if shared := out_root or os.environ.get(OUT_ROOT_VARIABLE):
-        data = msgspec.structs.replace(data, out_root=Path(shared).absolute() / name)
+    data_path = folder / name / "data.yaml"
+    data = load_yaml(data_path, DataConfig)
+    shared = str(out_root or os.environ.get(OUT_ROOT_VARIABLE) or "")
+    place = f"{shared.rstrip('/')}/{name}" if shared else _read_mapping(data_path)["out_root"]
+    if is_address(place):
+        data = msgspec.structs.replace(data, out_root=_work_dir(data, name))
+    elif shared:
+        data = msgspec.structs.replace(data, out_root=Path(place).absolute())
     train = load_yaml(folder / name / "train.yaml", TrainConfig)
     if os.environ.get(AMP_VARIABLE) == "0":
         train = msgspec.structs.replace(train, amp=False)
@@ -215,8 +233,16 @@ def load_dataset(folder: Path, name: str, out_root: Path | None = None) -> Datas
         data=data,
         train=train,
         rerank=load_yaml(folder / name / "rerank.yaml", RerankConfig),
-        data_path=folder / name / "data.yaml",
+        data_path=data_path,
+        bucket=place if is_address(place) else None,
     )
+
+
+def _work_dir(data: DataConfig, name: str) -> Path:
+    """Folder for what cannot lie in an object store: $PERSONARANK_WORK_DIR, work_dir, else ./outputs."""
+    if shared := os.environ.get(WORK_DIR_VARIABLE):
+        return Path(shared).absolute() / name
+    return data.work_dir or Path("outputs").absolute() / name
 
 
 ConfigT = TypeVar("ConfigT", DataConfig, TrainConfig, RerankConfig)

@@ -12,7 +12,8 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import provenance
 from personarank_dagster.defs.resources import ProjectResource
-from personarank_dagster.storage.versions import InUse, Provenance, Version
+from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.storage.versions import InUse, Version
 
 # Metadata under which an asset hands over the content hash of its value, so that it is not hashed twice.
 DATA_VERSION = "data_version"
@@ -98,7 +99,7 @@ def _metadata(version: Version) -> dict[str, Any]:
     return {
         **rows,
         **numbers,
-        "path": dg.MetadataValue.path(str(version.directory)),
+        "path": dg.MetadataValue.path(version.address),
         "version": version.manifest.version,
         "bytes": sum(entry.bytes for entry in version.manifest.files),
     }

@@ -17,7 +17,9 @@ from personarank_dagster.defs.resources import ProjectResource
 from personarank_dagster.storage.embeddings import MADE_WITH, MadeWith
 from personarank_dagster.storage.external_caches import FILES as EXTERNAL_FILES
 from personarank_dagster.storage.file_hashes import file_version
-from personarank_dagster.storage.versions import Provenance, Version, content_hash
+from personarank_dagster.storage.files import content_hash
+from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.storage.versions import Version
 
 RAW = "raw"
 

@@ -11,7 +11,6 @@ import dagster as dg
 from pydantic import Field
 
 from personarank_dagster.core.config import (
-    OUT_ROOT_VARIABLE,
     DatasetConfig,
     config_dir,
     dataset_names,
@@ -19,10 +18,12 @@ from personarank_dagster.core.config import (
 )
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.partitions import UNPARTITIONED
+from personarank_dagster.storage.bucket import bucket_path
+from personarank_dagster.storage.files import link
 from personarank_dagster.storage.formats import OutputFormat, output_format
 from personarank_dagster.storage.scratch import sweep_scratch
 from personarank_dagster.storage.vector_store import VectorStore
-from personarank_dagster.storage.versions import VersionStore, link
+from personarank_dagster.storage.versions import VersionStore, check_writable
 
 LOG_SECONDS = 10
 
@@ -40,8 +41,10 @@ class ProjectResource(dg.ConfigurableResource[Any]):
 
     def versions(self, asset: str, partition: str) -> VersionStore:
         """Versions of one asset and partition."""
-        base = self.shared_root() if partition == UNPARTITIONED else self.dataset(partition).data.out_root
-        return VersionStore(base / "versions", asset, partition)
+        folder, bucket = self.shared_root() if partition == UNPARTITIONED else self._roots(partition)
+        if bucket is None:
+            return VersionStore(folder / "versions", asset, partition)
+        return VersionStore(bucket_path(bucket) / "versions", asset, partition, copies=folder / "copies")
 
     def keep(self, partition: str) -> int:
         """How many versions are kept; of what belongs to no dataset, as many as the dataset that keeps most."""
@@ -69,13 +72,25 @@ class ProjectResource(dg.ConfigurableResource[Any]):
         """Vectors of texts by one encoder."""
         return VectorStore(self.dataset(dataset).data.out_root / "vectors", fingerprint)
 
-    def shared_root(self) -> Path:
-        """Folder of outputs that belong to no dataset: the one that holds the datasets' out_roots."""
-        if shared := os.environ.get(OUT_ROOT_VARIABLE):
-            return Path(shared).absolute()
-        return Path(
-            os.path.commonpath([self.dataset(name).data.out_root.parent for name in dataset_names(config_dir())])
-        )
+    def check_writable(self, dataset: str) -> None:
+        """Raise StorageError, with the reason, if outputs of a dataset cannot be written."""
+        folder, bucket = self._roots(dataset)
+        check_writable(folder)
+        if bucket is not None:
+            check_writable(bucket_path(bucket))
+
+    def shared_root(self) -> tuple[Path, str | None]:
+        """Folder and bucket of outputs that belong to no dataset: those that hold the datasets' own."""
+        folders, buckets = zip(*map(self._roots, dataset_names(config_dir())), strict=True)
+        folder = Path(os.path.commonpath([folder.parent for folder in folders]))
+        named = [bucket.rpartition("/")[0] for bucket in buckets if bucket]
+        bucket = os.path.commonpath([name.replace("://", "/", 1) for name in named]) if all(buckets) else ""
+        return folder, bucket.replace("/", "://", 1) if "/" in bucket else None
+
+    def _roots(self, dataset: str) -> tuple[Path, str | None]:
+        """Folder on this machine, and bucket if the versions lie in one."""
+        config = self.dataset(dataset)
+        return config.data.out_root, config.bucket
 
 
 class GpuResource(dg.ConfigurableResource[Any]):

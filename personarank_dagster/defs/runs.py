@@ -1,8 +1,6 @@
 """Materialise partitions in this process, on the persistent Dagster instance, where the UI shows the runs."""
 
-import os
 import re
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +11,7 @@ from personarank_dagster.core.errors import ConfigError, PersonarankError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import RAW, UPSTREAM, provenance, raw_version, stale_reason
 from personarank_dagster.defs.resources import ProjectResource
+from personarank_dagster.storage.processes import is_dead, this_process
 
 REPORT = "metrics_report"
 
@@ -86,7 +85,7 @@ def execute(
         asset_selection=[dg.AssetKey(asset) for asset in plan.reasons],
         run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
-        tags={PROCESS_TAG: _this_process()},
+        tags={PROCESS_TAG: this_process()},
     )
     failures = _failures(result)
     if any(dg.DagsterExecutionInterruptedError.__name__ in message for message in failures.values()):
@@ -100,29 +99,11 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     A killed process leaves its run started and its slots taken, and every later run would wait for them.
     """
     open_runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]))
-    dead = [run for run in open_runs if _is_dead(run.tags.get(PROCESS_TAG, ""))]
+    dead = [run for run in open_runs if is_dead(run.tags.get(PROCESS_TAG, ""))]
     for run in dead:
         instance.report_run_failed(run, "its process is gone")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
-
-
-def _this_process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _is_dead(process: str) -> bool:
-    """Whether a process of this machine is gone; of another machine nothing is known."""
-    host, _, pid = process.rpartition(":")
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
 
 
 def observe_raw_files(project: ProjectResource, partition: str, instance: dg.DagsterInstance) -> None:

@@ -98,7 +98,7 @@ def roll_back(
             store.asset,
             partition=partition,
             description=f"rolled back to version {chosen.name}",
-            metadata={"version": chosen.name, "path": dg.MetadataValue.path(str(chosen.directory))},
+            metadata={"version": chosen.name, "path": dg.MetadataValue.path(chosen.address)},
             tags={DATA_VERSION_TAG: chosen.manifest.data_version},
         )
     )
@@ -110,7 +110,7 @@ def retire(project: ProjectResource, *, keep: int | None, dry_run: bool) -> list
     found = []
     for store in stores(project, None, ()):
         for name in store.removable(keep or project.keep(store.partition)):
-            size = sum(path.stat().st_size for path in (store.root / name).rglob("*") if path.is_file())
+            size = store.bytes_of(name)
             in_use = not dry_run and not store.remove(name)
             found.append(Removed(store.asset, store.partition, name, size, in_use))
     return found
@@ -122,9 +122,8 @@ def verify(found: Iterator[VersionStore]) -> list[Verified]:
     for store in found:
         for name in store.names():
             try:
-                manifest = store.open(name).manifest
-                damage = Version(store.root / name, manifest).damage()
-                sizes = [entry.bytes for entry in manifest.files]
+                version = store.open(name)
+                damage, sizes = version.damage(), [entry.bytes for entry in version.manifest.files]
             except StorageError as error:
                 damage, sizes = [str(error)], []
             results.append(Verified(store.asset, store.partition, name, len(sizes), sum(sizes), damage))

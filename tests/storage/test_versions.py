@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from personarank_dagster.core.errors import ContractError, StorageError
-from personarank_dagster.storage.versions import Provenance, Version, VersionStore, content_hash, link
+from personarank_dagster.storage.files import content_hash, link
+from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.storage.versions import Version, VersionStore
 
 MADE_FROM = Provenance(code_version="1", config_hash="c", inputs={"raw/gt": "r"})
 

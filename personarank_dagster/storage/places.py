@@ -1,0 +1,133 @@
+"""Where the versions of one asset and partition lie: in a folder on a disk, or in a bucket (`bucket.py`)."""
+
+import os
+import shutil
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from personarank_dagster.storage.files import (
+    STAGING,
+    file_sha256,
+    flush,
+    flush_folders,
+    is_unused,
+    lock_folder,
+    locked,
+    remove_unused,
+    write_flushed,
+)
+from personarank_dagster.storage.manifests import MANIFEST, Manifest
+
+POINTER = "CURRENT"
+
+
+class Place(ABC):
+    """A folder of versions and the pointer to the current one; names are relative to it."""
+
+    root: Any
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Names of all versions that are there whole, oldest first."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """Content of a small file. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def sizes(self, version: str) -> dict[str, int]:
+        """Size in bytes of every file of a version, by its path in it."""
+
+    @abstractmethod
+    def sha256(self, name: str) -> str:
+        """Hex sha256 of a file. Raises OSError."""
+
+    @abstractmethod
+    def staging(self, version: str) -> AbstractContextManager[Path]:
+        """Give an empty folder on this machine to write a version in; it is removed if that fails."""
+
+    @abstractmethod
+    def publish(self, staging: Path, version: str) -> None:
+        """Make a finished folder a version, whole or not at all; it is not current yet."""
+
+    @abstractmethod
+    def point_to(self, version: str) -> None:
+        """Make a version current, in one step."""
+
+    @abstractmethod
+    def directory(self, manifest: Manifest) -> Path:
+        """The files of a version as a folder on this machine."""
+
+    @abstractmethod
+    def remove(self, version: str, is_current: Callable[[str], bool]) -> bool:
+        """Remove a version; False if it is current, or a process uses it."""
+
+    @abstractmethod
+    def leftovers(self) -> list[str]:
+        """Folders of processes that were killed while they wrote or removed a version."""
+
+    @abstractmethod
+    def sweep(self) -> list[str]:
+        """Remove what `leftovers` lists, and return it."""
+
+
+@dataclass(frozen=True)
+class FolderPlace(Place):
+    """A folder on a disk: versions appear by a rename, locks of folders say which process uses what."""
+
+    root: Path
+
+    def names(self) -> list[str]:
+        return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{MANIFEST}"))
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+    def sizes(self, version: str) -> dict[str, int]:
+        folder = self.root / version
+        return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+    def sha256(self, name: str) -> str:
+        return file_sha256(self.root / name)
+
+    @contextmanager
+    def staging(self, version: str) -> Iterator[Path]:
+        folder = self.root / f"{STAGING}{version}-{uuid.uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        lock = lock_folder(folder, shared=True)
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            os.close(lock)
+
+    def publish(self, staging: Path, version: str) -> None:
+        flush_folders(staging)
+        staging.rename(self.root / version)
+
+    def point_to(self, version: str) -> None:
+        with locked(self.root / ".lock"):
+            temporary = self.root / f".{POINTER}-{uuid.uuid4().hex[:8]}"
+            write_flushed(temporary, version.encode() + b"\n")
+            temporary.replace(self.root / POINTER)
+            flush(self.root)
+
+    def directory(self, manifest: Manifest) -> Path:
+        return self.root / manifest.version
+
+    def remove(self, version: str, is_current: Callable[[str], bool]) -> bool:
+        with locked(self.root / ".lock"):
+            return not is_current(version) and remove_unused(self.root / version)
+
+    def leftovers(self) -> list[str]:
+        return [str(path) for path in sorted(self.root.glob(f"{STAGING}*")) if is_unused(path)]
+
+    def sweep(self) -> list[str]:
+        return [path for path in self.leftovers() if remove_unused(Path(path))]

@@ -1,0 +1,34 @@
+"""A real S3 API on the loopback interface."""
+
+import os
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from moto.server import ThreadedMotoServer
+
+BUCKET = "s3://bucket"
+
+
+@contextmanager
+def object_store() -> Iterator[str]:
+    """Serve an empty bucket to this process and its children, and give its address."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = dict(os.environ)
+    os.environ.update(settings)
+    request = urllib.request.Request(f"{settings['AWS_ENDPOINT_URL']}/bucket", method="PUT")
+    urllib.request.urlopen(request).close()
+    try:
+        yield BUCKET
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        server.stop()
