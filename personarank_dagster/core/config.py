@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import yaml
@@ -50,6 +51,11 @@ FieldLetters = Annotated[
 Cutoffs = Annotated[
     tuple[PositiveInt, ...], Meta(min_length=1, description="a list of whole numbers from 1, like [5, 10, 20]")
 ]
+CronText = Annotated[
+    str, Meta(pattern=r"^\S+( \S+){4}$", description='a cron expression of five fields, like "0 3 * * *"')
+]
+TimeZone = Annotated[str, Meta(min_length=1, description="the name of a time zone, like Europe/Berlin")]
+JobName = Literal["full_refresh_job", "data_validation_job", "retrain_job", "recache_job", "evaluate_job"]
 FilePath = Annotated[Path, Meta(description="the path of a .jsonl, .jsonl.gz or .parquet file")]
 FolderPath = Annotated[Path, Meta(description="the path of a folder")]
 
@@ -81,6 +87,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_drift: Share = 0.5
     max_line_mb: PositiveInt = 64
     max_gzip_ratio: PositiveInt = 200
+    max_metrics_age_days: PositiveInt = 30
     keep: PositiveInt = 3
 
     @property
@@ -140,6 +147,15 @@ class RerankConfig(msgspec.Struct, frozen=True, kw_only=True):
     ext_persona_cache: FolderPath | None = None
     ext_interaction_cache: FolderPath | None = None
     ks: Cutoffs = (5, 10, 20)
+
+
+class ScheduleConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`schedule.yaml`, which a dataset need not have: when which job runs for it. Off unless `enabled`."""
+
+    cron: CronText = "0 3 * * *"
+    timezone: TimeZone = "UTC"
+    job: Annotated[JobName, Meta(description=f"one of {', '.join(get_args(JobName))}")] = "full_refresh_job"
+    enabled: Flag = False
 
 
 @dataclass(frozen=True)
@@ -245,7 +261,21 @@ def _work_dir(data: DataConfig, name: str) -> Path:
     return data.work_dir or Path("outputs").absolute() / name
 
 
-ConfigT = TypeVar("ConfigT", DataConfig, TrainConfig, RerankConfig)
+def load_schedule(folder: Path, name: str) -> ScheduleConfig:
+    """Read schedule.yaml of a dataset; without one its schedule is off. Raises ConfigError."""
+    path = folder / name / "schedule.yaml"
+    if not path.exists():
+        return ScheduleConfig()
+    schedule = load_yaml(path, ScheduleConfig)
+    try:
+        ZoneInfo(schedule.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        rule = "the name of a time zone, like Europe/Berlin"
+        raise ConfigError(f"{path}: timezone must be {rule}, got {schedule.timezone!r}") from error
+    return schedule
+
+
+ConfigT = TypeVar("ConfigT", DataConfig, TrainConfig, RerankConfig, ScheduleConfig)
 
 
 def load_yaml(path: Path, config_type: type[ConfigT]) -> ConfigT:

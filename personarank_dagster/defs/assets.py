@@ -11,8 +11,10 @@ from personarank_dagster.core import metrics, ranking, schemas
 from personarank_dagster.core.histories import liked_interactions, training_pairs
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.defs.caches import CacheBuilder
+from personarank_dagster.defs.columns import COLUMNS, table_schema
 from personarank_dagster.defs.embedding import Embedder
 from personarank_dagster.defs.io_managers import DATA_VERSION
+from personarank_dagster.defs.jobs import GPU_POD
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.provenance import (
     CODE_VERSIONS,
@@ -25,6 +27,7 @@ from personarank_dagster.defs.provenance import (
 )
 from personarank_dagster.defs.raw_files import RawFiles
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.defs.retries import RETRIES, retried_if_passing
 from personarank_dagster.storage import ingestion
 from personarank_dagster.storage.bad_lines import write_quarantine
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
@@ -33,7 +36,10 @@ from personarank_dagster.storage.ingestion import Ingested
 from personarank_dagster.storage.scratch import resumable_folder
 
 # One heavy step at a time; the limit is in dagster.yaml.
-GPU_POOL = "gpu"
+GPU_STEP: Mapping[str, Any] = {"pool": "gpu", "op_tags": GPU_POD}
+
+# Whom the UI names; put your own team here.
+OWNERS = ["team:recommendation"]
 
 RAW_DESCRIPTIONS = {
     "persona": "Personas of every item.",
@@ -69,17 +75,18 @@ raw_files = [_raw_file(key) for key in RAW_DESCRIPTIONS]
 def _asset(
     name: str, group: str, kinds: set[str], **options: Any
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with what all partitioned assets of the graph share."""
-    decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
-        name=name,
-        partitions_def=dataset_partitions,
-        group_name=group,
-        kinds=kinds,
-        code_version=CODE_VERSIONS[name],
-        deps=[dg.AssetKey([RAW, key]) for key in RAW_INPUTS.get(name, ())],
-        **options,
-    )
-    return decorator
+    """`dg.asset` with what all assets of the graph share, unless the options say otherwise."""
+    shared: dict[str, Any] = {
+        "partitions_def": dataset_partitions,
+        "code_version": CODE_VERSIONS[name],
+        "deps": [dg.AssetKey([RAW, key]) for key in RAW_INPUTS.get(name, ())],
+        "metadata": {"dagster/column_schema": table_schema(name)} if name in COLUMNS else {},
+        "owners": OWNERS,
+        "retry_policy": RETRIES,
+        "automation_condition": dg.AutomationCondition.eager(),
+    }
+    decorator = dg.asset(name=name, group_name=group, kinds=kinds, **(shared | options))
+    return lambda body: decorator(retried_if_passing()(body))
 
 
 @_asset("personas", "inputs", {"polars"})
@@ -144,7 +151,7 @@ def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) ->
     return _ingested(project, context, raw, raw.read("gt", ingestion.read_ground_truth))
 
 
-@_asset("trained_encoder", "training", {"pytorch", "huggingface"}, pool=GPU_POOL)
+@_asset("trained_encoder", "training", {"pytorch", "huggingface"}, **GPU_STEP)
 def trained_encoder(
     context: dg.AssetExecutionContext,
     personas: pl.DataFrame,
@@ -189,7 +196,7 @@ def trained_encoder(
     return _result(project, context, trained, numbers | seconds | gpu.description() | _left_out(pairs.left_out))
 
 
-@_asset("interaction_cache", "caches", {"numpy"}, pool=GPU_POOL)
+@_asset("interaction_cache", "caches", {"numpy"}, **GPU_STEP)
 def interaction_cache(
     context: dg.AssetExecutionContext,
     histories: pl.DataFrame,
@@ -208,7 +215,7 @@ def interaction_cache(
     return _result(project, context, cache, counts)
 
 
-@_asset("persona_cache", "caches", {"numpy"}, pool=GPU_POOL)
+@_asset("persona_cache", "caches", {"numpy"}, **GPU_STEP)
 def persona_cache(
     context: dg.AssetExecutionContext,
     personas: pl.DataFrame,
@@ -275,12 +282,13 @@ def rerank_metrics(
     return _result(project, context, measured, _metric_numbers(measured))
 
 
-@dg.asset(
-    name="metrics_report",
-    group_name="ranking",
-    kinds={"polars"},
-    code_version=CODE_VERSIONS["metrics_report"],
+@_asset(
+    "metrics_report",
+    "ranking",
+    {"polars"},
+    partitions_def=None,
     ins={"rerank_metrics": dg.AssetIn(partition_mapping=dg.AllPartitionMapping())},
+    automation_condition=None,
 )
 def metrics_report(
     context: dg.AssetExecutionContext, rerank_metrics: dict[str, pl.DataFrame], project: ProjectResource

@@ -8,10 +8,11 @@ import msgspec
 import polars as pl
 from pydantic import PrivateAttr
 
-from personarank_dagster.core.errors import ContractError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import provenance
 from personarank_dagster.defs.resources import ProjectResource
+from personarank_dagster.defs.retries import retried_if_passing
+from personarank_dagster.defs.run_tags import tag_run
 from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import InUse, Version
 
@@ -29,6 +30,12 @@ class VersionedIOManager(dg.ConfigurableIOManager):
     # Versions that a step has opened; they are not removed before it has published.
     _in_use: dict[tuple[str, str], list[InUse]] = PrivateAttr(default_factory=dict)
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Tag the run: every run has an IO manager, however it was launched."""
+        if context.run and context.instance:
+            tag_run(self.project, context.run, context.instance)
+
+    @retried_if_passing()
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Check the value, publish it as the current version, refresh the links for people."""
         asset = context.asset_key.path[-1]
@@ -47,8 +54,6 @@ class VersionedIOManager(dg.ConfigurableIOManager):
                 data_version=str(context.output_metadata[DATA_VERSION].value),
                 provenance=msgspec.structs.replace(made_from, inputs=dict(sorted(inputs.items()))),
             )
-        except ContractError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
         finally:
             for in_use in self._in_use.pop(step, []):
                 in_use.close()
@@ -60,6 +65,7 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             store.remove(name)
         context.add_output_metadata(_metadata(version))
 
+    @retried_if_passing()
     def load_input(self, context: dg.InputContext) -> Any:
         """Read the current version, or those of all partitions as a dict where the input spans several."""
         asset = context.asset_key.path[-1]

@@ -112,6 +112,13 @@ def provenance(project: ProjectResource, asset: str, partition: str) -> Provenan
     )
 
 
+def dataset_fingerprint(project: ProjectResource, dataset: str) -> str:
+    """Content hash of all that a dataset's results come from: code, settings, raw files."""
+    config = project.dataset(dataset)
+    settings = [(asset, code, _settings_hash(project, asset, dataset)) for asset, code in CODE_VERSIONS.items()]
+    return content_hash(repr(settings), *(raw_version(config, key) for key in config.data.raw_files))
+
+
 def checkpoint_folder(project: ProjectResource, partition: str, device: str) -> tuple[Path, str]:
     """Folder of unfinished trainings, and the name of this one: another input, setting or code has another name."""
     made_from = provenance(project, "trained_encoder", partition)
