@@ -58,6 +58,7 @@ def _raw_file(key: str) -> dg.SourceAsset:
         key=[RAW, key],
         partitions_def=dataset_partitions,
         group_name="raw_files",
+        automation_condition=dg.AutomationCondition.on_cron("*/5 * * * *"),
         description=f"{RAW_DESCRIPTIONS[key]} The file `{key}` of data.yaml; its data version is a content hash.",
     )
     def raw_file(project: ProjectResource) -> dg.DataVersionsByPartition:
