@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from personarank_dagster.core.errors import ContractError
+from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.schemas import Schema
 
 TABLE = "table.parquet"
@@ -26,6 +26,20 @@ Table = pl.DataFrame | pl.LazyFrame
 def height(table: Table) -> int:
     """Number of rows; of files, from their footers."""
     return int(table.lazy().select(pl.len()).collect().item())
+
+
+def footer(path: Path) -> tuple[int, dict[str, str]]:
+    """Number of rows and the type of each column of a parquet file, from its end; no row is read."""
+    table = pl.scan_parquet(path)
+    return height(table), {name: str(dtype) for name, dtype in table.collect_schema().items()}
+
+
+def pick_columns(name: str, table: Table, columns: Sequence[str]) -> Table:
+    """Only these columns; of a lazy table no others are read. Raises StorageError for one that is not there."""
+    known = table.lazy().collect_schema().names()
+    if unknown := [column for column in columns if column not in known]:
+        raise StorageError(f"{name}: has no column {', '.join(unknown)}; it has {', '.join(known)}")
+    return table.select(columns)
 
 
 def check_table(name: str, table: Table, schema: Schema, key: Sequence[str]) -> None:
