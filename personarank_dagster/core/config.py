@@ -32,6 +32,8 @@ Count = Annotated[int, Meta(ge=0, le=2**32 - 1, description="a whole number from
 LearningRate = Annotated[float, Meta(gt=0, le=10, description="a number in (0, 10]")]
 Temperature = Annotated[float, Meta(ge=1e-3, le=100, description="a number in [0.001, 100]")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number in [0, 1]")]
+# A blend: a number, or chosen by the users with a ground truth.
+Alpha = Annotated[float, Meta(ge=0, le=1, description="a number in [0, 1], or auto")] | Literal["auto"]
 DropRate = Annotated[float, Meta(ge=0, lt=1, description="a number in [0, 1)")]
 Decay = Annotated[float, Meta(gt=0, le=1, description="a number in (0, 1]")]
 Rating = Annotated[float, Meta(ge=0, le=5, description="a rating from 0 to 5")]
@@ -139,7 +141,7 @@ class RerankConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = "aspects"
     fields: FieldLetters = "N,D,I,R"
     include_item_id: Flag = False
-    alpha: Share = 0.5
+    alpha: Alpha = 0.5
     user_max_k: PositiveInt = 10
     num_gpus: Processes = 1
     model: ModelName | None = None

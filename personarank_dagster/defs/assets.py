@@ -1,45 +1,34 @@
 """The asset graph: raw files -> tables -> encoder -> caches -> reranked lists -> metrics."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from personarank_dagster.core import metrics, ranking, schemas
 from personarank_dagster.core.histories import liked_interactions, training_pairs
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.defs.caches import CacheBuilder
-from personarank_dagster.defs.columns import COLUMNS, table_schema
 from personarank_dagster.defs.embedding import Embedder
-from personarank_dagster.defs.io_managers import DATA_VERSION
+from personarank_dagster.defs.graph import graph_asset, result
 from personarank_dagster.defs.jobs import GPU_POD
-from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.partitions import dataset_partitions
 from personarank_dagster.defs.provenance import (
-    CODE_VERSIONS,
     RAW,
-    RAW_INPUTS,
-    check_one_encoder,
     checkpoint_folder,
-    lineage,
     raw_version,
 )
+from personarank_dagster.defs.ranking import metrics_report, rerank_metrics, reranked_candidates
 from personarank_dagster.defs.raw_files import RawFiles
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.defs.retries import RETRIES, retried_if_passing
 from personarank_dagster.storage import ingestion
 from personarank_dagster.storage.bad_lines import write_quarantine
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
-from personarank_dagster.storage.formats import RerankMetrics
 from personarank_dagster.storage.ingestion import Ingested
 from personarank_dagster.storage.scratch import resumable_folder
 
 # One heavy step at a time; the limit is in dagster.yaml.
 GPU_STEP: Mapping[str, Any] = {"pool": "gpu", "op_tags": GPU_POD}
-
-# Whom the UI names; put your own team here.
-OWNERS = ["team:recommendation"]
 
 RAW_DESCRIPTIONS = {
     "persona": "Personas of every item.",
@@ -73,24 +62,7 @@ def _raw_file(key: str) -> dg.SourceAsset:
 raw_files = [_raw_file(key) for key in RAW_DESCRIPTIONS]
 
 
-def _asset(
-    name: str, group: str, kinds: set[str], **options: Any
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with what all assets of the graph share, unless the options say otherwise."""
-    shared: dict[str, Any] = {
-        "partitions_def": dataset_partitions,
-        "code_version": CODE_VERSIONS[name],
-        "deps": [dg.AssetKey([RAW, key]) for key in RAW_INPUTS.get(name, ())],
-        "metadata": {"dagster/column_schema": table_schema(name)} if name in COLUMNS else {},
-        "owners": OWNERS,
-        "retry_policy": RETRIES,
-        "automation_condition": dg.AutomationCondition.eager(),
-    }
-    decorator = dg.asset(name=name, group_name=group, kinds=kinds, **(shared | options))
-    return lambda body: decorator(retried_if_passing()(body))
-
-
-@_asset("personas", "inputs", {"polars"})
+@graph_asset("personas", "inputs", {"polars"})
 def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
     """One row per persona: who would like an item, and why.
 
@@ -101,7 +73,7 @@ def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.
     return _ingested(project, context, raw, raw.read("persona", ingestion.read_personas, item_summaries=summaries))
 
 
-@_asset("histories", "inputs", {"polars"})
+@graph_asset("histories", "inputs", {"polars"})
 def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[Any]:
     """One row per interaction, chronological per user, without the held-out item.
 
@@ -120,7 +92,7 @@ def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg
     return _ingested(project, context, raw, ingested)
 
 
-@_asset("selected_personas", "inputs", {"polars"})
+@graph_asset("selected_personas", "inputs", {"polars"})
 def selected_personas(
     context: dg.AssetExecutionContext, personas: pl.DataFrame, project: ProjectResource
 ) -> dg.MaterializeResult[pl.DataFrame]:
@@ -134,7 +106,7 @@ def selected_personas(
     return _ingested(project, context, raw, ingested)
 
 
-@_asset("candidates", "inputs", {"polars"})
+@graph_asset("candidates", "inputs", {"polars"})
 def candidates(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
     """One row per (user, rank): the retriever's lists, best first. They are what is reranked."""
     config = project.dataset(context.partition_key)
@@ -143,7 +115,7 @@ def candidates(context: dg.AssetExecutionContext, project: ProjectResource) -> d
     return _ingested(project, context, raw, raw.read("candidates", ingestion.read_candidates))
 
 
-@_asset("ground_truth", "inputs", {"polars"})
+@graph_asset("ground_truth", "inputs", {"polars"})
 def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
     """One row per (user, held-out item): what the metrics look for in the lists."""
     config = project.dataset(context.partition_key)
@@ -152,7 +124,7 @@ def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) ->
     return _ingested(project, context, raw, raw.read("gt", ingestion.read_ground_truth))
 
 
-@_asset("trained_encoder", "training", {"pytorch", "huggingface"}, **GPU_STEP)
+@graph_asset("trained_encoder", "training", {"pytorch", "huggingface"}, **GPU_STEP)
 def trained_encoder(
     context: dg.AssetExecutionContext,
     personas: pl.DataFrame,
@@ -194,10 +166,10 @@ def trained_encoder(
         "last_loss": losses[-1],
     }
     seconds = {"training_seconds": trained.training.seconds}
-    return _result(project, context, trained, numbers | seconds | gpu.description() | _left_out(pairs.left_out))
+    return result(project, context, trained, numbers | seconds | gpu.description() | _left_out(pairs.left_out))
 
 
-@_asset("interaction_cache", "caches", {"numpy"}, **GPU_STEP)
+@graph_asset("interaction_cache", "caches", {"numpy"}, **GPU_STEP)
 def interaction_cache(
     context: dg.AssetExecutionContext,
     histories: pl.DataFrame,
@@ -213,10 +185,10 @@ def interaction_cache(
     config = project.dataset(context.partition_key)
     liked = liked_interactions(histories, min_rating=config.train.min_rating)
     cache, counts = CacheBuilder(context, project, gpu, progress).interactions(liked, trained_encoder)
-    return _result(project, context, cache, counts)
+    return result(project, context, cache, counts)
 
 
-@_asset("persona_cache", "caches", {"numpy"}, **GPU_STEP)
+@graph_asset("persona_cache", "caches", {"numpy"}, **GPU_STEP)
 def persona_cache(
     context: dg.AssetExecutionContext,
     personas: pl.DataFrame,
@@ -231,74 +203,7 @@ def persona_cache(
     """
     by_item = personas.sort("item_id", maintain_order=True)
     cache, counts = CacheBuilder(context, project, gpu, progress).personas(by_item, trained_encoder)
-    return _result(project, context, cache, counts)
-
-
-@_asset("reranked_candidates", "ranking", {"numpy"})
-def reranked_candidates(
-    context: dg.AssetExecutionContext,
-    candidates: pl.DataFrame,
-    interaction_cache: VectorTable,
-    persona_cache: VectorTable,
-    project: ProjectResource,
-) -> dg.MaterializeResult[pl.DataFrame]:
-    """One row per (user, rank): every candidate list in its new order, with the persona that explains each place.
-
-    From the candidates and both caches; `out_root/rerank/reranked.jsonl` always links to the current lists.
-    """
-    config = project.dataset(context.partition_key)
-    check_one_encoder(project, context.partition_key)
-    reranked = ranking.rerank(
-        candidates,
-        interaction_cache,
-        persona_cache,
-        k=config.rerank.user_max_k,
-        gamma=config.train.gamma,
-        alpha=config.rerank.alpha,
-    )
-    return _result(project, context, reranked, {"alpha": config.rerank.alpha, **ranking.coverage(reranked)})
-
-
-@_asset("rerank_metrics", "ranking", {"polars"})
-def rerank_metrics(
-    context: dg.AssetExecutionContext,
-    reranked_candidates: pl.DataFrame,
-    ground_truth: pl.DataFrame,
-    histories: pl.DataFrame,
-    project: ProjectResource,
-) -> dg.MaterializeResult[Any]:
-    """HIT, MRR and NDCG of the candidate order and of the reranked order, for all users and per scenario.
-
-    From the reranked lists and the ground truth; `out_root/rerank/metrics.json` always links to the current ones.
-    """
-    config = project.dataset(context.partition_key)
-    reviews = RawFiles(config.data).optional("reviews", ingestion.read_reviews)
-    ranks = metrics.hit_ranks(reranked_candidates, ground_truth)
-    scenarios = metrics.scenario_users(histories if reviews is None else reviews, ground_truth)
-    measured = RerankMetrics(
-        table=metrics.compare_scenarios(ranks, scenarios, config.rerank.ks),
-        coverage=metrics.coverage(reranked_candidates, ground_truth, ranks),
-        fingerprints=lineage(project, "rerank_metrics", context.partition_key),
-    )
-    return _result(project, context, measured, _metric_numbers(measured))
-
-
-@_asset(
-    "metrics_report",
-    "ranking",
-    {"polars"},
-    partitions_def=None,
-    ins={"rerank_metrics": dg.AssetIn(partition_mapping=dg.AllPartitionMapping())},
-    automation_condition=None,
-)
-def metrics_report(
-    context: dg.AssetExecutionContext, rerank_metrics: dict[str, pl.DataFrame], project: ProjectResource
-) -> dg.MaterializeResult[pl.DataFrame]:
-    """One row per dataset, scenario, metric and cut-off: the current metrics of all partitions side by side."""
-    tables = [table.insert_column(0, pl.lit(name).alias("dataset")) for name, table in rerank_metrics.items()]
-    report = pl.concat(tables) if tables else pl.DataFrame(schema=schemas.REPORT)
-    missing = sorted(set(dataset_partitions.get_partition_keys()) - rerank_metrics.keys())
-    return _result(project, context, report, {"datasets": len(tables), "datasets_without_metrics": len(missing)})
+    return result(project, context, cache, counts)
 
 
 all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
@@ -317,16 +222,6 @@ all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
 ]
 
 
-def _result(
-    project: ProjectResource, context: dg.AssetExecutionContext, value: Any, metadata: Mapping[str, Any]
-) -> dg.MaterializeResult[Any]:
-    """The value with its content hash as data version."""
-    partition = context.partition_key if context.has_partition_key else UNPARTITIONED
-    version = project.format(context.asset_key.path[-1], partition).version_of(value)
-    numbers = {**metadata, DATA_VERSION: version}
-    return dg.MaterializeResult(value=value, metadata=numbers, data_version=dg.DataVersion(version))
-
-
 def _ingested(
     project: ProjectResource, context: dg.AssetExecutionContext, raw: RawFiles, ingested: Ingested
 ) -> dg.MaterializeResult[Any]:
@@ -342,19 +237,8 @@ def _ingested(
         counts["quarantine"] = dg.MetadataValue.path(str(quarantine))
     filled = {f"filled: {what}": count for what, count in ingested.filled.items()}
     merged = {f"merged: {what}": count for what, count in ingested.merged.items()}
-    return _result(project, context, ingested.table, counts | filled | merged)
+    return result(project, context, ingested.table, counts | filled | merged)
 
 
 def _left_out(reasons: Mapping[str, int]) -> dict[str, int]:
     return {"left_out": sum(reasons.values())} | {f"left out: {why}": count for why, count in reasons.items()}
-
-
-def _metric_numbers(measured: RerankMetrics) -> dict[str, Any]:
-    """Numeric metadata that the UI plots over time: every metric of all users, and who was counted."""
-    overall = measured.table.filter(pl.col("scenario") == "all")
-    numbers = {
-        f"{order} {metric}@{k}": value
-        for order in ("candidate", "reranked", "lift")
-        for metric, k, value in overall.select("metric", "k", order).drop_nulls().rows()
-    }
-    return numbers | asdict(measured.coverage)

@@ -94,7 +94,12 @@ def test_config_dir_variable_chooses_the_folder(folder: Path, monkeypatch: pytes
             r"rerank\.yaml: fields must be letters of N, D, I, R .* got 'N,X'",
         ),
         ("rerank.yaml", "[5, 10, 20]", "[]", r"rerank\.yaml: ks must be a list of whole numbers from 1"),
-        ("rerank.yaml", "alpha: 0.5", "alpha: 2", r"rerank\.yaml: alpha must be a number in \[0, 1\], got 2"),
+        (
+            "rerank.yaml",
+            "alpha: 0.5",
+            "alpha: 2",
+            r"rerank\.yaml: alpha must be a number in \[0, 1\], or auto, got 2",
+        ),
         (
             "data.yaml",
             "schema: amazon",
