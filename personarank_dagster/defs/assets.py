@@ -11,8 +11,10 @@ from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.defs.caches import CacheBuilder
 from personarank_dagster.defs.embedding import Embedder
 from personarank_dagster.defs.graph import graph_asset, result
+from personarank_dagster.defs.input_pictures import input_picture
 from personarank_dagster.defs.jobs import GPU_POD
 from personarank_dagster.defs.partitions import dataset_partitions
+from personarank_dagster.defs.plots import reuse_picture
 from personarank_dagster.defs.provenance import (
     RAW,
     checkpoint_folder,
@@ -185,7 +187,7 @@ def interaction_cache(
     config = project.dataset(context.partition_key)
     liked = liked_interactions(histories, min_rating=config.train.min_rating)
     cache, counts = CacheBuilder(context, project, gpu, progress).interactions(liked, trained_encoder)
-    return result(project, context, cache, counts)
+    return result(project, context, cache, counts | reuse_picture(counts))
 
 
 @graph_asset("persona_cache", "caches", {"numpy"}, **GPU_STEP)
@@ -203,7 +205,7 @@ def persona_cache(
     """
     by_item = personas.sort("item_id", maintain_order=True)
     cache, counts = CacheBuilder(context, project, gpu, progress).personas(by_item, trained_encoder)
-    return result(project, context, cache, counts)
+    return result(project, context, cache, counts | reuse_picture(counts))
 
 
 all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
@@ -237,7 +239,8 @@ def _ingested(
         counts["quarantine"] = dg.MetadataValue.path(str(quarantine))
     filled = {f"filled: {what}": count for what, count in ingested.filled.items()}
     merged = {f"merged: {what}": count for what, count in ingested.merged.items()}
-    return result(project, context, ingested.table, counts | filled | merged)
+    drawn = input_picture(context.asset_key.path[-1], ingested.table)
+    return result(project, context, ingested.table, counts | filled | merged | drawn)
 
 
 def _left_out(reasons: Mapping[str, int]) -> dict[str, int]:
