@@ -29,10 +29,11 @@ def test_counts_and_candidate_figures_equal_the_published_ones(name: str) -> Non
     truth = ingestion.read_ground_truth(config.raw_path("gt")).table
     lists = ingestion.read_candidates(config.raw_path("candidates")).table.with_columns(rank="candidate_rank")
     ranks = metrics.hit_ranks(lists, truth)
-    assert [round(value, 4) for value in metrics.metrics_at(ranks["candidate"], [5, 10, 20]).values()] == (
-        CANDIDATE_ORDER[name]
-    )
-    coverage = metrics.coverage(lists, truth, ranks)
+    assert [
+        round(value, 4)
+        for value in metrics.metrics_at(metrics.place_numbers(ranks["candidate"]), [5, 10, 20]).values()
+    ] == (CANDIDATE_ORDER[name])
+    coverage = metrics.coverage(lists, truth, ranks, lists["user_id"])
     assert (coverage.users, coverage.ground_truth_in_list) == (COUNTS[name]["users"], COUNTS[name]["in_list"])
 
 

@@ -12,6 +12,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+def copy_sample(folder: Path) -> None:
+    """The configured datasets and their raw files, to be changed by a test."""
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    shutil.copytree(ROOT / "data", folder / "data")
+
+
 class Workspace:
     """A folder with a Dagster instance, sample data and two datasets: `amazon` and a third one, `films`."""
 

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import yaml
@@ -31,17 +32,20 @@ Count = Annotated[int, Meta(ge=0, le=2**32 - 1, description="a whole number from
 LearningRate = Annotated[float, Meta(gt=0, le=10, description="a number in (0, 10]")]
 Temperature = Annotated[float, Meta(ge=1e-3, le=100, description="a number in [0.001, 100]")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number in [0, 1]")]
+# A blend: a number, or chosen by the users with a ground truth.
+Alpha = Annotated[float, Meta(ge=0, le=1, description="a number in [0, 1], or auto")] | Literal["auto"]
 DropRate = Annotated[float, Meta(ge=0, lt=1, description="a number in [0, 1)")]
 Decay = Annotated[float, Meta(gt=0, le=1, description="a number in (0, 1]")]
 Rating = Annotated[float, Meta(ge=0, le=5, description="a rating from 0 to 5")]
 TextLength = Annotated[int, Meta(ge=8, le=32768, description="a whole number of tokens from 8 to 32768")]
 BatchSize = Annotated[int, Meta(ge=2, description="a whole number >= 2 (a batch of one has no negatives)")]
+# Several devices come with distributed training; until then more than one would silently be one.
+NumGpus = Annotated[int, Meta(ge=0, le=1, description="0 or 1")]
 Processes = Annotated[int, Meta(ge=0, le=64, description="a whole number from 0 to 64")]
 Flag = Annotated[bool, Meta(description="true or false")]
 # The public scripts write it as a number.
 Switch = Annotated[bool | Literal[0, 1], Meta(description="true or false")]
 ModelName = Annotated[str, Meta(min_length=1, description="a hub id, a path, or bundled:all-MiniLM-L6-v2")]
-Revision = Annotated[str, Meta(min_length=1, description="a commit, tag or branch of the hub")]
 FieldLetters = Annotated[
     str,
     Meta(pattern=r"^[NDIR](,[NDIR])*$", description='letters of N, D, I, R joined by commas, like "N,D,I,R"'),
@@ -49,6 +53,11 @@ FieldLetters = Annotated[
 Cutoffs = Annotated[
     tuple[PositiveInt, ...], Meta(min_length=1, description="a list of whole numbers from 1, like [5, 10, 20]")
 ]
+CronText = Annotated[
+    str, Meta(pattern=r"^\S+( \S+){4}$", description='a cron expression of five fields, like "0 3 * * *"')
+]
+TimeZone = Annotated[str, Meta(min_length=1, description="the name of a time zone, like Europe/Berlin")]
+JobName = Literal["full_refresh_job", "data_validation_job", "retrain_job", "recache_job", "evaluate_job"]
 FilePath = Annotated[Path, Meta(description="the path of a .jsonl, .jsonl.gz or .parquet file")]
 FolderPath = Annotated[Path, Meta(description="the path of a folder")]
 
@@ -80,6 +89,7 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_drift: Share = 0.5
     max_line_mb: PositiveInt = 64
     max_gzip_ratio: PositiveInt = 200
+    max_metrics_age_days: PositiveInt = 30
     keep: PositiveInt = 3
 
     @property
@@ -89,14 +99,10 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`train.yaml`: the encoder and how it is trained. `lora_*` count with `tune: lora` only.
-
-    `num_gpus` counts where the encoder itself is trained; heads are a matter of seconds.
-    """
+    """`train.yaml`: the encoder and how it is trained. `lora_*` count with `tune: lora` only."""
 
     st_path: ModelName
-    st_revision: Revision | None = None
-    tune: Annotated[Literal["full", "lora", "head"], Meta(description="full, lora or head")] = "head"
+    tune: Annotated[Literal["full", "head"], Meta(description="full or head")] = "head"
     batch_size: BatchSize = 128
     epochs: PositiveInt = 10
     k_recent: PositiveInt = 10
@@ -109,15 +115,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     )
     warmup_steps: Count = 10
     grad_accum_steps: PositiveInt = 1
-    weight_decay: Annotated[float, Meta(ge=0, le=10, description="a number in [0, 10]")] = 0.0
-    dropout: Flag = True
-    user_batches: Flag = False
-    validation_share: DropRate = 0.1
-    patience: Count = 0
-    loss: Annotated[Literal["personas", "listwise"], Meta(description="personas or listwise")] = "personas"
     negatives: Annotated[Literal["batch", "catalogue"], Meta(description="batch or catalogue")] = "catalogue"
-    negative_pool: Count = 0
-    hard_negatives: Annotated[int, Meta(ge=0, le=1000, description="a whole number from 0 to 1000")] = 0
     mask_same_user: Flag = False
     mask_same_item: Flag = True
     mask_percpos: Flag = False
@@ -128,7 +126,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     seed: Count = 13
     checkpoint_seconds: Count = 60
     amp: Flag = True
-    num_gpus: Processes = 1
+    num_gpus: NumGpus = 1
     lora_r: PositiveInt = 16
     lora_alpha: PositiveInt = 32
     lora_dropout: DropRate = 0.05
@@ -143,7 +141,7 @@ class RerankConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = "aspects"
     fields: FieldLetters = "N,D,I,R"
     include_item_id: Flag = False
-    alpha: Share = 0.5
+    alpha: Alpha = 0.5
     user_max_k: PositiveInt = 10
     num_gpus: Processes = 1
     model: ModelName | None = None
@@ -151,6 +149,15 @@ class RerankConfig(msgspec.Struct, frozen=True, kw_only=True):
     ext_persona_cache: FolderPath | None = None
     ext_interaction_cache: FolderPath | None = None
     ks: Cutoffs = (5, 10, 20)
+
+
+class ScheduleConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`schedule.yaml`, which a dataset need not have: when which job runs for it. Off unless `enabled`."""
+
+    cron: CronText = "0 3 * * *"
+    timezone: TimeZone = "UTC"
+    job: Annotated[JobName, Meta(description=f"one of {', '.join(get_args(JobName))}")] = "full_refresh_job"
+    enabled: Flag = False
 
 
 @dataclass(frozen=True)
@@ -256,7 +263,21 @@ def _work_dir(data: DataConfig, name: str) -> Path:
     return data.work_dir or Path("outputs").absolute() / name
 
 
-ConfigT = TypeVar("ConfigT", DataConfig, TrainConfig, RerankConfig)
+def load_schedule(folder: Path, name: str) -> ScheduleConfig:
+    """Read schedule.yaml of a dataset; without one its schedule is off. Raises ConfigError."""
+    path = folder / name / "schedule.yaml"
+    if not path.exists():
+        return ScheduleConfig()
+    schedule = load_yaml(path, ScheduleConfig)
+    try:
+        ZoneInfo(schedule.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        rule = "the name of a time zone, like Europe/Berlin"
+        raise ConfigError(f"{path}: timezone must be {rule}, got {schedule.timezone!r}") from error
+    return schedule
+
+
+ConfigT = TypeVar("ConfigT", DataConfig, TrainConfig, RerankConfig, ScheduleConfig)
 
 
 def load_yaml(path: Path, config_type: type[ConfigT]) -> ConfigT:

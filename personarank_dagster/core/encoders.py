@@ -37,7 +37,7 @@ class EncoderInfo(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     st_path: str
-    tune: Literal["full", "lora", "head"]
+    tune: Literal["full", "head"]
     max_len: int
     dimension: int
     base_fingerprint: str

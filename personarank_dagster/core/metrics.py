@@ -1,6 +1,10 @@
-"""HIT, MRR and NDCG of ranked lists, for all users and for the scenarios."""
+"""HIT, MRR and NDCG of ranked lists, for all users and for the scenarios, with intervals.
 
-from collections.abc import Sequence
+Everything is computed from how often each place occurs: the same numbers as from one user after the other, in time
+that does not depend on the cut-offs, and a bootstrap in time that does not depend on the users.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +13,19 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import InputError
+from personarank_dagster.core.profiles import IntArray
 
 METRIC_NAMES = ("HIT", "MRR", "NDCG")
 
 # Users by activity and ground-truth items by popularity: the top and bottom fifth, thresholds included.
 TOP_QUANTILE, BOTTOM_QUANTILE = 0.8, 0.2
+
+# Resampled sets of users, and the share of them that an interval holds.
+RESAMPLES, CONFIDENCE, SEED = 2_000, 0.95, 13
+
+Values = npt.NDArray[np.float64]
+# Orders of the same lists by name: `candidate`, `reranked` and the controls; places from 1, 0 where not listed.
+Places = Mapping[str, IntArray]
 
 
 @dataclass(frozen=True)
@@ -23,80 +35,130 @@ class Coverage:
     users: int
     users_without_candidates: int
     users_without_ground_truth: int
+    users_without_profile: int
     ground_truth_in_list: int
 
 
-def hit_ranks(reranked: pl.DataFrame, ground_truth: pl.DataFrame) -> pl.DataFrame:
+def hit_ranks(reranked: pl.DataFrame | pl.LazyFrame, ground_truth: pl.DataFrame) -> pl.DataFrame:
     """Places of the best ground-truth item: user_id, candidate, reranked (from 1, null where it is not listed).
 
     One row per user that has both a candidate list and a ground truth, in the order of the lists. Raises InputError
     if there is none.
     """
+    rows, truth = reranked.lazy(), ground_truth.lazy().unique()
     hits = (
-        reranked.join(ground_truth.unique(), on=["user_id", "item_id"], how="semi")
+        rows.join(truth, on=["user_id", "item_id"], how="semi")
         .group_by("user_id")
         .agg(candidate=pl.col("candidate_rank").min(), reranked=pl.col("rank").min())
+        .collect(engine="streaming")
     )
-    users = reranked.select("user_id").unique(maintain_order=True).join(ground_truth, on="user_id", how="semi")
+    listed = rows.filter(pl.col("rank") == 1).select("user_id").collect(engine="streaming")
+    users = listed.join(ground_truth, on="user_id", how="semi", maintain_order="left")
     if users.is_empty():
         raise InputError(
-            f"no user has both a candidate list and a ground truth, of {_users(reranked)} with a list and "
-            f"{_users(ground_truth)} with a ground truth; do both files name users in the same way?"
+            f"no user has both a candidate list and a ground truth, of {listed.height} with a list and "
+            f"{ground_truth['user_id'].n_unique()} with a ground truth; do both files name users in the same way?"
         )
     return users.join(hits, on="user_id", how="left", maintain_order="left")
 
 
-def _users(table: pl.DataFrame) -> int:
-    return table["user_id"].n_unique()
-
-
-def coverage(reranked: pl.DataFrame, ground_truth: pl.DataFrame, ranks: pl.DataFrame) -> Coverage:
-    """Count the users behind `hit_ranks` and those that it left out."""
+def coverage(
+    reranked: pl.DataFrame | pl.LazyFrame, ground_truth: pl.DataFrame, ranks: pl.DataFrame, profiles: pl.Series
+) -> Coverage:
+    """Count the users behind `hit_ranks` and those that it left out; `profiles` are the users who have one."""
+    lists = int(reranked.lazy().select((pl.col("rank") == 1).sum()).collect(engine="streaming").item())
     return Coverage(
         users=ranks.height,
         users_without_candidates=ground_truth["user_id"].n_unique() - ranks.height,
-        users_without_ground_truth=reranked["user_id"].n_unique() - ranks.height,
+        users_without_ground_truth=lists - ranks.height,
+        users_without_profile=ranks.height - int(ranks["user_id"].is_in(profiles.implode()).sum()),
         ground_truth_in_list=ranks["reranked"].count(),
     )
 
 
-def metrics_at(ranks: pl.Series, ks: Sequence[int]) -> dict[str, float]:
+def place_numbers(ranks: pl.Series) -> IntArray:
+    """Places as numbers; 0 where not listed."""
+    return ranks.fill_null(0).cast(pl.Int64).to_numpy()
+
+
+def metrics_at(places: IntArray, ks: Sequence[int]) -> dict[str, float]:
     """HIT@k, MRR@k and NDCG@k, averaged over users.
 
     The first ground-truth item at place r <= k gives HIT 1, MRR 1 / r and NDCG 1 / log2(r + 1); else 0.
-    `ranks` holds r, null where it is not listed. Without users every metric is NaN.
+    `places` holds r, 0 where it is not listed. Without users every metric is NaN.
     """
-    places = ranks.cast(pl.Float64).fill_null(np.inf).to_numpy()
-    gains = {"HIT": np.ones_like(places), "MRR": 1 / places, "NDCG": 1 / np.log2(places + 1)}
-    return {f"{name}@{k}": _mean(np.where(places <= k, gains[name], 0.0)) for k in ks for name in METRIC_NAMES}
+    if not len(places):
+        return dict.fromkeys(_keys(ks), float("nan"))
+    counts = np.bincount(_within(places, max(ks)), minlength=max(ks) + 1)
+    return dict(zip(_keys(ks), (_gains(ks) @ counts / len(places)).tolist(), strict=True))
 
 
-def compare(ranks: pl.DataFrame, ks: Sequence[int], *, scenario: str) -> pl.DataFrame:
-    """Candidate order against reranked order; columns of `schemas.METRICS`.
+@dataclass(frozen=True)
+class Lift:
+    """By how much one order is better than another, relatively, and its interval; null where the other has 0."""
 
-    lift = reranked / candidate - 1, null where the candidate order scores 0.
+    lift: float | None
+    low: float | None
+    high: float | None
+
+
+def lifts(before: IntArray, after: IntArray, ks: Sequence[int], *, resamples: int = RESAMPLES) -> dict[str, Lift]:
+    """Lift of every metric, after / before - 1, with the 95 % interval of a paired bootstrap over users.
+
+    Users with equal places are one and the same for the means, so a resample draws how many of each kind it has.
     """
-    candidate, reranked = metrics_at(ranks["candidate"], ks), metrics_at(ranks["reranked"], ks)
-    return pl.DataFrame(
-        {
-            "scenario": [scenario] * len(candidate),
-            "users": [ranks.height] * len(candidate),
-            "metric": [key.split("@")[0] for key in candidate],
-            "k": [int(key.split("@")[1]) for key in candidate],
-            "candidate": list(candidate.values()),
-            "reranked": list(reranked.values()),
-            "lift": [_lift(candidate[key], reranked[key]) for key in candidate],
-        },
-        schema=schemas.METRICS,
-    )
+    width, num_users = max(ks) + 1, len(before)
+    if not num_users:
+        return dict.fromkeys(_keys(ks), Lift(None, None, None))
+    pairs, counts = np.unique(_within(before, max(ks)) * width + _within(after, max(ks)), return_counts=True)
+    drawn = np.random.default_rng(SEED).multinomial(num_users, counts / num_users, size=resamples)
+    gains, places = _gains(ks), np.divmod(pairs, width)
+    found = {}
+    for row, key in enumerate(_keys(ks)):
+        means = [(gains[row][place] @ counts, drawn @ gains[row][place]) for place in places]
+        found[key] = _lift(means[0][0], means[1][0], means[0][1], means[1][1])
+    return found
 
 
-def compare_scenarios(ranks: pl.DataFrame, scenarios: dict[str, pl.Series], ks: Sequence[int]) -> pl.DataFrame:
-    """`compare` for all users and for each scenario."""
-    parts = {"all": ranks} | {
-        name: ranks.filter(pl.col("user_id").is_in(users.to_list())) for name, users in scenarios.items()
+def compare(places: Places, ks: Sequence[int], *, scenario: str) -> pl.DataFrame:
+    """All orders of the same users' lists side by side; columns of `schemas.METRICS`.
+
+    lift is that of `reranked` over `candidate`; personal_lift that over `shuffled`, the same reranking with the
+    profiles of other users. An order that is not given is null.
+    """
+    before, after = places["candidate"], places["reranked"]
+    by_order = {name: metrics_at(of_order, ks) for name, of_order in places.items()}
+    gained = lifts(before, after, ks)
+    personal = lifts(places["shuffled"], after, ks) if "shuffled" in places else {}
+    listed = (before > 0) & (after > 0)
+    shared = {
+        "scenario": scenario,
+        "users": len(before),
+        "ceiling": float((after > 0).mean()) if len(after) else None,
+        "moved_up": int((listed & (after < before)).sum()),
+        "moved_down": int((listed & (after > before)).sum()),
+        "unmoved": int((after == before).sum()),
     }
-    return pl.concat([compare(rows, ks, scenario=name) for name, rows in parts.items()])
+    rows = []
+    for key in _keys(ks):
+        metric, k = key.split("@")
+        lift, own = gained[key], personal.get(key, Lift(None, None, None))
+        row = {"metric": metric, "k": int(k), **{name: values[key] for name, values in by_order.items()}}
+        row |= {"lift": lift.lift, "lift_low": lift.low, "lift_high": lift.high}
+        row |= {"personal_lift": own.lift, "personal_low": own.low, "personal_high": own.high}
+        rows.append(shared | row)
+    return pl.DataFrame(rows, schema=schemas.METRICS)
+
+
+def compare_scenarios(
+    users: pl.Series, places: Places, scenarios: Mapping[str, pl.Series], ks: Sequence[int]
+) -> pl.DataFrame:
+    """`compare` for all users and for each scenario."""
+    parts = [compare(places, ks, scenario="all")]
+    for name, members in scenarios.items():
+        inside = users.is_in(members.implode()).to_numpy()
+        parts.append(compare({order: found[inside] for order, found in places.items()}, ks, scenario=name))
+    return pl.concat(parts)
 
 
 def scenario_users(interactions: pl.DataFrame, ground_truth: pl.DataFrame) -> dict[str, pl.Series]:
@@ -116,17 +178,34 @@ def scenario_users(interactions: pl.DataFrame, ground_truth: pl.DataFrame) -> di
     }
 
 
+def _keys(ks: Sequence[int]) -> list[str]:
+    return [f"{name}@{k}" for k in ks for name in METRIC_NAMES]
+
+
+def _gains(ks: Sequence[int]) -> Values:
+    """Gain (metrics, places) of each place from 0, which is none, to the largest cut-off."""
+    places = np.arange(1, max(ks) + 1)
+    by_name = {"HIT": np.ones(len(places)), "MRR": 1 / places, "NDCG": 1 / np.log2(places + 1)}
+    rows = [np.append(0.0, np.where(places <= k, by_name[name], 0.0)) for k in ks for name in METRIC_NAMES]
+    return np.stack(rows)
+
+
+def _within(places: IntArray, k: int) -> IntArray:
+    return np.where(places <= k, places, 0)
+
+
+def _lift(before: float, after: float, sampled_before: Values, sampled_after: Values) -> Lift:
+    if not before > 0:
+        return Lift(None, None, None)
+    usable = sampled_before > 0
+    sampled = sampled_after[usable] / sampled_before[usable] - 1
+    low, high = np.quantile(sampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Lift(after / before - 1, float(low), float(high))
+
+
 def _top(counts: pl.DataFrame) -> pl.DataFrame:
     return counts.filter(pl.col("count") >= pl.col("count").quantile(TOP_QUANTILE, "linear"))
 
 
 def _bottom(counts: pl.DataFrame) -> pl.DataFrame:
     return counts.filter(pl.col("count") <= pl.col("count").quantile(BOTTOM_QUANTILE, "linear"))
-
-
-def _lift(candidate: float, reranked: float) -> float | None:
-    return reranked / candidate - 1 if candidate > 0 else None
-
-
-def _mean(values: npt.NDArray[np.float64]) -> float:
-    return float(values.mean()) if values.size else float("nan")

@@ -8,9 +8,6 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-# Rows gathered at once: 16,384 fp32 rows of 1,024 dimensions are 64 MiB.
-BLOCK_ROWS = 16_384
-
 
 @dataclass(frozen=True)
 class Windows:
@@ -44,25 +41,6 @@ def window_weights(windows: Windows, gamma: float) -> FloatArray:
     """Decay weight of every row of `windows.flatten()`: the last row of a window has age 0."""
     rows, window_of_row = windows.flatten()
     return decay_weights(windows.ends[window_of_row] - 1 - rows, gamma)
-
-
-def profiles(
-    vectors: npt.NDArray[np.floating], vector_rows: IntArray, windows: Windows, *, gamma: float
-) -> FloatArray:
-    """Unit profiles (windows, dimension): weighted means of `vectors[vector_rows]` over each window.
-
-    Vectors may be fp16 and memory-mapped; the arithmetic is fp32. The source is equation 5 of Persona4Rec
-    with exponential decay.
-    """
-    result = np.empty((len(windows), vectors.shape[1]), dtype=np.float32)
-    step = max(1, BLOCK_ROWS // max(1, int((windows.ends - windows.starts).max(initial=1))))
-    for begin in range(0, len(windows), step):
-        block = windows[slice(begin, begin + step)]
-        rows, window_of_row = block.flatten()
-        weighted = vectors[vector_rows[rows]].astype(np.float32) * window_weights(block, gamma)[:, None]
-        first_flat = np.searchsorted(window_of_row, np.arange(len(block)))
-        result[begin : begin + step] = unit_rows(np.add.reduceat(weighted, first_flat, axis=0))
-    return result
 
 
 def unit_rows(matrix: FloatArray) -> FloatArray:

@@ -1,13 +1,25 @@
 """Reranking: the best persona of every candidate, the blend with the retriever's score, the new order."""
 
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from personarank_dagster.core import schemas
-from personarank_dagster.core.profiles import BLOCK_ROWS, FloatArray, IntArray, Windows, profiles
+from personarank_dagster.core.profiles import FloatArray, IntArray, Windows, decay_weights
+
+# Candidates in memory at a time, with all that is computed for them: some 200 MB.
+BLOCK_PAIRS = 1 << 19
+# Interactions that are named as the reasons of a place.
+NUM_REASONS = 3
+
+Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -17,141 +29,267 @@ class VectorTable:
     vectors: npt.NDArray[np.floating]
     index: pl.DataFrame
 
-    @property
-    def vector_rows(self) -> IntArray:
+    @cached_property
+    def vector_rows(self) -> npt.NDArray[np.uint32]:
         """Row of `vectors` for each row of the index."""
-        return self.index["vector_row"].to_numpy().astype(np.int64)
+        return self.index["vector_row"].to_numpy().astype(np.uint32)
+
+    @cached_property
+    def bits(self) -> npt.NDArray[np.uint16]:
+        """The vectors as bits of fp16; mapped ones stay on disk."""
+        return np.ascontiguousarray(self.vectors, dtype=np.float16).view(np.uint16)
+
+    def windows(self, column: str) -> pl.DataFrame:
+        """Rows of the index by the value of a column that it is grouped by: column, start, end."""
+        rows = self.index.select(column).with_row_index("row").group_by(column, maintain_order=True)
+        return rows.agg(start=pl.col("row").min().cast(pl.Int64), end=pl.col("row").max().cast(pl.Int64) + 1)
 
 
-def user_profiles(interactions: VectorTable, *, k: int, gamma: float) -> tuple[pl.Series, FloatArray]:
-    """Users with a liked interaction and their profiles (users, dimension)."""
-    recent = interactions.index.with_row_index("row").filter(pl.col("age") < k)
-    users = recent.group_by("user_id", maintain_order=True).agg(
-        start=pl.col("row").min(), end=pl.col("row").max() + 1
-    )
-    windows = Windows(users["start"].to_numpy().astype(np.int64), users["end"].to_numpy().astype(np.int64))
-    return users["user_id"], profiles(interactions.vectors, interactions.vector_rows, windows, gamma=gamma)
+@dataclass(frozen=True)
+class Lists:
+    """Candidate lists as numbers: the pairs offsets[i]:offsets[i + 1] are list i, in the retriever's order.
+
+    `profiles` are the interactions of each list's user, oldest first, `personas` those of each pair's item; windows
+    without rows where there are none.
+    """
+
+    offsets: IntArray
+    profiles: Windows
+    personas: Windows
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def part(self, begin: int, end: int) -> "Lists":
+        """Lists begin:end; their pairs start at 0."""
+        offsets = self.offsets[begin : end + 1]
+        pairs = slice(int(offsets[0]), int(offsets[-1]))
+        return Lists(offsets - offsets[0], self.profiles[begin:end], self.personas[pairs])
+
+
+@dataclass(frozen=True)
+class PersonaScores:
+    """For each pair the persona score, the row of its persona, and the interactions that speak most for it.
+
+    Without a persona or a profile: NaN and -1. `reasons` (pairs, reasons) are rows of the interaction index, what
+    adds most first, -1 beyond the last; `contributions` are what each adds to the persona score.
+    """
+
+    scores: FloatArray
+    best: IntArray
+    reasons: IntArray
+    contributions: FloatArray
+
+    @classmethod
+    def empty(cls, pairs: int, num_reasons: int) -> "PersonaScores":
+        """Room for the scores of some pairs."""
+        shape = (pairs, num_reasons)
+        return cls(
+            np.empty(pairs, np.float32),
+            np.empty(pairs, np.int64),
+            np.empty(shape, np.int64),
+            np.empty(shape, np.float32),
+        )
+
+    def part(self, pairs: slice) -> "PersonaScores":
+        """A view of some pairs."""
+        return PersonaScores(self.scores[pairs], self.best[pairs], self.reasons[pairs], self.contributions[pairs])
+
+
+Scorer = Callable[["Ranker", Lists, int], PersonaScores]
+
+
+def score_on_cores(ranker: "Ranker", lists: Lists, num_reasons: int) -> PersonaScores:
+    """Persona scores of lists, on all cores that this process may use."""
+    found = PersonaScores.empty(len(lists.personas), num_reasons)
+    num_cores = len(os.sched_getaffinity(0))
+    bounds = np.linspace(0, len(lists), min(num_cores, max(1, len(lists))) + 1).astype(int)
+
+    def score(begin: int, end: int) -> None:
+        pairs = slice(int(lists.offsets[begin]), int(lists.offsets[end]))
+        ranker.score_into(lists.part(begin, end), found.part(pairs))
+
+    with ThreadPoolExecutor(num_cores) as pool:
+        list(pool.map(score, bounds[:-1], bounds[1:]))
+    return found
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """Both caches, ready to score candidates with. `users` and `items` say where each one's rows are."""
+
+    interactions: VectorTable
+    personas: VectorTable
+    users: pl.DataFrame
+    items: pl.DataFrame
+    weights: FloatArray
+    scorer: Scorer = score_on_cores
+
+    @classmethod
+    def of(
+        cls,
+        interactions: VectorTable,
+        personas: VectorTable,
+        *,
+        k: int,
+        gamma: float,
+        scorer: Scorer = score_on_cores,
+    ) -> "Ranker":
+        """A ranker whose profiles are the last k interactions, weighted gamma ** age."""
+        windows = interactions.windows("user_id")
+        users = windows.with_columns(start=pl.max_horizontal("start", pl.col("end") - k))
+        longest = int((users["end"] - users["start"]).max() or 0)  # type: ignore[arg-type]
+        weights = decay_weights(np.arange(longest), gamma)
+        return cls(interactions, personas, users, personas.windows("item_id"), weights, scorer)
+
+    def with_exchanged_profiles(self, seed: int) -> "Ranker":
+        """The same, every user with the profile of another one: what is not personal stays."""
+        order = np.random.default_rng(seed).permutation(self.users.height)
+        giver = np.empty_like(order)
+        giver[order] = np.roll(order, 1)
+        exchanged = self.users[giver].with_columns(user_id=self.users["user_id"])
+        return replace(self, users=exchanged)
+
+    def lists(self, candidates: pl.DataFrame) -> Lists:
+        """Candidates as numbers; a user's rows are together."""
+        firsts = (candidates["user_id"] != candidates["user_id"].shift()).fill_null(True).arg_true().to_numpy()
+        offsets = np.append(firsts, candidates.height).astype(np.int64)
+        return Lists(
+            offsets,
+            _windows(candidates["user_id"].gather(firsts), self.users),
+            _windows(candidates["item_id"], self.items),
+        )
+
+    def score(self, lists: Lists, num_reasons: int = 0) -> PersonaScores:
+        """Persona scores of lists, by whatever computes here."""
+        return self.scorer(self, lists, num_reasons)
+
+    def score_into(self, lists: Lists, found: PersonaScores) -> None:
+        """Fill in the persona scores of lists, on one core."""
+        from personarank_dagster.core import kernels
+
+        score_lists: Any = kernels.score_lists
+        inputs = read_only(
+            lists.offsets,
+            lists.profiles.starts,
+            lists.profiles.ends,
+            self.interactions.bits,
+            self.interactions.vector_rows,
+            self.weights,
+            lists.personas.starts,
+            lists.personas.ends,
+            self.personas.bits,
+            self.personas.vector_rows,
+        )
+        score_lists(*inputs, found.scores, found.best, found.reasons, found.contributions)
+
+    def rerank(self, candidates: pl.DataFrame, alpha_of: Callable[[pl.Series], Scores]) -> pl.DataFrame:
+        """Reorder candidate lists; columns of `schemas.RERANKED`, best first, users in their given order.
+
+        score = alpha * minmax(persona score) + (1 - alpha) * minmax(candidate score), min and max over the user's
+        list; ties keep the candidate order. Without a persona score (no profile, or no personas), or where all
+        persona scores of a list are equal, the score is the min-max candidate score alone. `alpha_of` gives the
+        blend of each user.
+        """
+        lists = self.lists(candidates)
+        found = self.score(lists, NUM_REASONS)
+        alphas = alpha_of(candidates["user_id"].gather(lists.offsets[:-1]))
+        final, order = order_pairs(lists, candidates["candidate_score"].to_numpy(), found.scores, alphas)
+        lengths = np.diff(lists.offsets)
+        columns: dict[str, Any] = {
+            "score": final,
+            "persona_score": pl.Series(found.scores.astype(np.float64)).fill_nan(None),
+            "unique_persona_id": gather(self.personas.index["unique_persona_id"], found.best),
+            "interactions": self.reasons(found),
+            "alpha": np.repeat(alphas, lengths),
+        }
+        places = np.arange(len(order)) - np.repeat(lists.offsets[:-1], lengths) + 1
+        ordered = candidates.with_columns(**{name: pl.Series(values) for name, values in columns.items()})[order]
+        return ordered.with_columns(rank=pl.Series(places, dtype=pl.UInt32)).select(schemas.RERANKED.keys())
+
+    def reasons(self, found: PersonaScores) -> pl.Series:
+        """For each pair the items of the interactions that speak most for it, and what each contributes."""
+        flat = pl.DataFrame(
+            {
+                "item_id": gather(self.interactions.index["item_id"], found.reasons.ravel()),
+                "contribution": found.contributions.ravel(),
+            }
+        )
+        padded = flat.to_struct().reshape(found.reasons.shape).arr.to_list()
+        counts = (found.reasons >= 0).sum(axis=1)
+        return pl.select(padded.list.head(pl.lit(pl.Series(counts)))).to_series() if len(padded) else padded
+
+
+def order_pairs(
+    lists: Lists, candidate_scores: Scores, persona_scores: FloatArray, alphas: Scores
+) -> tuple[Scores, IntArray]:
+    """Final score of every pair, and the pairs of each list, best first."""
+    from personarank_dagster.core import kernels
+
+    order_lists: Any = kernels.order_lists
+    final, order = np.empty(len(candidate_scores)), np.empty(len(candidate_scores), np.int64)
+    order_lists(*read_only(lists.offsets, candidate_scores, persona_scores, alphas), final, order)
+    return final, order
 
 
 def rerank(
-    candidates: pl.DataFrame,
-    interactions: VectorTable,
-    personas: VectorTable,
-    *,
-    k: int,
-    gamma: float,
-    alpha: float,
+    candidates: pl.DataFrame, interactions: VectorTable, personas: VectorTable, *, k: int, gamma: float, alpha: float
 ) -> pl.DataFrame:
-    """Reorder every candidate list; columns of `schemas.RERANKED`, best first, users in their given order.
-
-    score = alpha * minmax(persona score) + (1 - alpha) * minmax(candidate score), min and max over the user's
-    list; ties keep the candidate order. Without a persona score (no profile, or no personas) the score is the
-    min-max candidate score alone.
-    """
-    scored = with_persona_scores(candidates, interactions, personas, k=k, gamma=gamma)
-    return order(scored.with_columns(score=blend(alpha)))
+    """Reorder every candidate list with one blend; see `Ranker.rerank`."""
+    ranker = Ranker.of(interactions, personas, k=k, gamma=gamma)
+    return pl.concat(ranker.rerank(block, lambda users: np.full(len(users), alpha)) for block in blocks(candidates))
 
 
-def with_persona_scores(
-    candidates: pl.DataFrame, interactions: VectorTable, personas: VectorTable, *, k: int, gamma: float
-) -> pl.DataFrame:
-    """Add `persona_score` and the `unique_persona_id` that reached it; null where there is none."""
-    users, user_vectors = user_profiles(interactions, k=k, gamma=gamma)
-    located = _locate(candidates, users, personas.index)
-    known = located.filter(pl.all_horizontal(pl.col("profile", "start").is_not_null()))
-    scores, persona_rows = best_personas(
-        user_vectors,
-        known["profile"].to_numpy().astype(np.int64),
-        personas,
-        Windows(known["start"].to_numpy().astype(np.int64), known["end"].to_numpy().astype(np.int64)),
-    )
-    found = known.select(
-        "pair",
-        persona_score=pl.Series(scores, dtype=pl.Float64),
-        unique_persona_id=personas.index["unique_persona_id"].gather(persona_rows),
-    )
-    return located.join(found, on="pair", how="left", maintain_order="left").drop("pair", "profile", "start", "end")
+def blocks(candidates: pl.DataFrame | pl.LazyFrame, pairs: int = BLOCK_PAIRS) -> Iterator[pl.DataFrame]:
+    """Candidates in blocks of whole lists; one without rows if there are none."""
+    held = candidates.lazy().collect_schema().to_frame()
+    for batch in candidates.lazy().collect_batches(chunk_size=pairs, maintain_order=True):
+        held = pl.concat([held, batch]) if held.height else batch
+        if held.height >= pairs:
+            # Rows of the last user, whose list may go on; 0 if there is no other.
+            last = (held["user_id"] == held["user_id"][-1]).reverse().arg_min()
+            if last:
+                yield held[:-last]
+                held = held[-last:]
+    yield held.rechunk()
 
 
-def best_personas(
-    user_vectors: FloatArray, profile_of_pair: IntArray, personas: VectorTable, windows: Windows
-) -> tuple[FloatArray, IntArray]:
-    """For each (user, item) pair the highest cosine over the item's personas, and its row in the persona index.
-
-    `windows[i]` are the personas of pair i. The first of equal personas wins.
-    """
-    matrix = np.asarray(personas.vectors, dtype=np.float32)
-    vector_rows = personas.vector_rows
-    scores = np.empty(len(windows), dtype=np.float32)
-    best_rows = np.empty(len(windows), dtype=np.int64)
-    step = BLOCK_ROWS // max(1, int((windows.ends - windows.starts).max(initial=1)))
-    for begin in range(0, len(windows), max(1, step)):
-        part = slice(begin, begin + max(1, step))
-        rows, pair_of_row = windows[part].flatten()
-        cosines = np.einsum("ij,ij->i", user_vectors[profile_of_pair[part]][pair_of_row], matrix[vector_rows[rows]])
-        scores[part], best_rows[part] = _segment_max(cosines, rows, pair_of_row)
-    return scores, best_rows
+def gather(values: pl.Series, rows: IntArray) -> pl.Series:
+    """Values at some rows, null at -1."""
+    return values.gather(pl.Series(np.where(rows < 0, len(values), rows)), null_on_oob=True)
 
 
-def blend(alpha: float) -> pl.Expr:
-    """The final score; see `rerank`."""
-    candidate = _minmax("candidate_score")
-    persona = _minmax("persona_score")
-    return pl.when(persona.is_null()).then(candidate).otherwise(alpha * persona + (1 - alpha) * candidate)
-
-
-def order(scored: pl.DataFrame) -> pl.DataFrame:
-    """Sort each user's list by score, ties by candidate rank, and number the places from 1."""
-    return (
-        scored.with_row_index("row")
-        .sort(pl.col("row").min().over("user_id"), -pl.col("score"), "candidate_rank")
-        .with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("user_id"))
-        .select(schemas.RERANKED.keys())
-    )
-
-
-def coverage(reranked: pl.DataFrame) -> dict[str, int]:
+def coverage(reranked: pl.DataFrame | pl.LazyFrame) -> dict[str, int]:
     """Count users, candidates, and those that kept the candidate score alone."""
-    by_user = reranked.group_by("user_id").agg(scored=pl.col("persona_score").count(), moved=_moved().any())
-    return {
-        "users": by_user.height,
-        "users_with_a_new_order": by_user.filter("moved").height,
-        "users_without_persona_scores": by_user.filter(pl.col("scored") == 0).height,
-        "candidates": reranked.height,
-        "candidates_without_persona_score": reranked["persona_score"].null_count(),
-    }
+    rows = reranked.lazy()
+    by_user = rows.group_by("user_id").agg(scored=pl.col("persona_score").count(), moved=_moved().any())
+    users = by_user.select(
+        users=pl.len(),
+        users_with_a_new_order=pl.col("moved").sum(),
+        users_without_persona_scores=(pl.col("scored") == 0).sum(),
+    )
+    pairs = rows.select(candidates=pl.len(), candidates_without_persona_score=pl.col("persona_score").null_count())
+    counted = pl.concat([users, pairs], how="horizontal").collect(engine="streaming")
+    return {name: int(count) for name, count in counted.row(0, named=True).items()}
+
+
+def read_only(*arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Views that cannot be written to: numba compiles anew for each mix of arrays that can and cannot."""
+    views = [array.view() for array in arrays]
+    for view in views:
+        view.flags.writeable = False
+    return views
 
 
 def _moved() -> pl.Expr:
     return pl.col("rank") != pl.col("candidate_rank")
 
 
-def _locate(candidates: pl.DataFrame, users: pl.Series, persona_index: pl.DataFrame) -> pl.DataFrame:
-    """Add to each pair the row of its user's profile and the slice of its item's personas, null where absent."""
-    profile_rows = pl.DataFrame({"user_id": users}).with_row_index("profile")
-    slices = (
-        persona_index.with_row_index("row")
-        .group_by("item_id")
-        .agg(start=pl.col("row").min(), end=pl.col("row").max() + 1)
-    )
-    return (
-        candidates.with_row_index("pair")
-        .join(profile_rows, on="user_id", how="left", maintain_order="left")
-        .join(slices, on="item_id", how="left", maintain_order="left")
-    )
-
-
-def _segment_max(values: FloatArray, rows: IntArray, segment_of_value: IntArray) -> tuple[FloatArray, IntArray]:
-    """Maximum of each segment and the row where it first occurs. Segments are sorted and none is empty."""
-    firsts = np.flatnonzero(np.diff(segment_of_value, prepend=-1))
-    maxima = np.maximum.reduceat(values, firsts)
-    hits = np.flatnonzero(values == maxima[segment_of_value])
-    first_hits = hits[np.flatnonzero(np.diff(segment_of_value[hits], prepend=-1))]
-    return maxima, rows[first_hits]
-
-
-def _minmax(column: str) -> pl.Expr:
-    """Values scaled to [0, 1] over the user's list; a constant list is 0.5 throughout, which moves nothing."""
-    value = pl.col(column)
-    low, high = value.min().over("user_id"), value.max().over("user_id")
-    return pl.when(high > low).then((value - low) / (high - low)).when(value.is_not_null()).then(0.5)
+def _windows(keys: pl.Series, places: pl.DataFrame) -> Windows:
+    """Rows of each key, none where it is not known. The distinct keys are looked up, since a join hashes one side."""
+    column = places.columns[0]
+    distinct = keys.alias(column).unique().to_frame()
+    known = distinct.join(places, on=column, how="inner")
+    found = keys.alias(column).to_frame().join(known, on=column, how="left", maintain_order="left")
+    filled = found.with_columns(pl.col("start", "end").fill_null(0))
+    return Windows(filled["start"].to_numpy(), filled["end"].to_numpy())

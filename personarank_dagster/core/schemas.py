@@ -60,19 +60,25 @@ RERANKED: Schema = {
     "candidate_score": pl.Float64(),
     "persona_score": pl.Float64(),
     "unique_persona_id": pl.String(),
+    "interactions": pl.List(pl.Struct({"item_id": pl.String(), "contribution": pl.Float32()})),
+    "alpha": pl.Float64(),
 }
 
 METRICS: Schema = {
     "scenario": pl.String(),
     "users": pl.UInt32(),
+    "ceiling": pl.Float64(),
+    "moved_up": pl.UInt32(),
+    "moved_down": pl.UInt32(),
+    "unmoved": pl.UInt32(),
     "metric": pl.String(),
     "k": pl.UInt32(),
-    "candidate": pl.Float64(),
-    "reranked": pl.Float64(),
-    "lift": pl.Float64(),
+    **dict.fromkeys(("candidate", "reranked", "lift", "lift_low", "lift_high"), pl.Float64()),
+    **dict.fromkeys(("shuffled", "personal_lift", "personal_low", "personal_high"), pl.Float64()),
+    **dict.fromkeys(("untrained", "popularity", "random"), pl.Float64()),
 }
 
-REPORT: Schema = {"dataset": pl.String(), **METRICS}
+REPORT: Schema = {"dataset": pl.String(), "version": pl.String(), "current": pl.Boolean(), **METRICS}
 
 
 def histories(schema: SchemaName) -> Schema:

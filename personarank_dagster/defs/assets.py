@@ -1,40 +1,36 @@
 """The asset graph: raw files -> tables -> encoder -> caches -> reranked lists -> metrics."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from personarank_dagster.core import metrics, ranking, schemas
-from personarank_dagster.core.histories import liked_interactions
+from personarank_dagster.core.histories import liked_interactions, training_pairs
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.defs.caches import CacheBuilder
 from personarank_dagster.defs.embedding import Embedder
-from personarank_dagster.defs.io_managers import DATA_VERSION
-from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.graph import graph_asset, result
+from personarank_dagster.defs.input_pictures import input_picture
+from personarank_dagster.defs.jobs import GPU_POD
+from personarank_dagster.defs.partitions import dataset_partitions
+from personarank_dagster.defs.plots import reuse_picture
 from personarank_dagster.defs.provenance import (
-    CODE_VERSIONS,
     RAW,
-    RAW_INPUTS,
-    check_one_encoder,
     checkpoint_folder,
-    lineage,
     raw_version,
 )
+from personarank_dagster.defs.ranking import metrics_report, rerank_metrics, reranked_candidates
 from personarank_dagster.defs.raw_files import RawFiles
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.defs.training import train, training_metadata
 from personarank_dagster.storage import ingestion
 from personarank_dagster.storage.bad_lines import write_quarantine
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
-from personarank_dagster.storage.formats import RerankMetrics
 from personarank_dagster.storage.ingestion import Ingested
 from personarank_dagster.storage.scratch import resumable_folder
 
 # One heavy step at a time; the limit is in dagster.yaml.
-GPU_POOL = "gpu"
+GPU_STEP: Mapping[str, Any] = {"pool": "gpu", "op_tags": GPU_POD}
 
 RAW_DESCRIPTIONS = {
     "persona": "Personas of every item.",
@@ -53,6 +49,7 @@ def _raw_file(key: str) -> dg.SourceAsset:
         key=[RAW, key],
         partitions_def=dataset_partitions,
         group_name="raw_files",
+        automation_condition=dg.AutomationCondition.on_cron("*/5 * * * *"),
         description=f"{RAW_DESCRIPTIONS[key]} The file `{key}` of data.yaml; its data version is a content hash.",
     )
     def raw_file(project: ProjectResource) -> dg.DataVersionsByPartition:
@@ -67,23 +64,7 @@ def _raw_file(key: str) -> dg.SourceAsset:
 raw_files = [_raw_file(key) for key in RAW_DESCRIPTIONS]
 
 
-def _asset(
-    name: str, group: str, kinds: set[str], **options: Any
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with what all partitioned assets of the graph share."""
-    decorator: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(
-        name=name,
-        partitions_def=dataset_partitions,
-        group_name=group,
-        kinds=kinds,
-        code_version=CODE_VERSIONS[name],
-        deps=[dg.AssetKey([RAW, key]) for key in RAW_INPUTS.get(name, ())],
-        **options,
-    )
-    return decorator
-
-
-@_asset("personas", "inputs", {"polars"})
+@graph_asset("personas", "inputs", {"polars"})
 def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
     """One row per persona: who would like an item, and why.
 
@@ -94,7 +75,7 @@ def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.
     return _ingested(project, context, raw, raw.read("persona", ingestion.read_personas, item_summaries=summaries))
 
 
-@_asset("histories", "inputs", {"polars"})
+@graph_asset("histories", "inputs", {"polars"})
 def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[Any]:
     """One row per interaction, chronological per user, without the held-out item.
 
@@ -113,7 +94,7 @@ def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg
     return _ingested(project, context, raw, ingested)
 
 
-@_asset("selected_personas", "inputs", {"polars"})
+@graph_asset("selected_personas", "inputs", {"polars"})
 def selected_personas(
     context: dg.AssetExecutionContext, personas: pl.DataFrame, project: ProjectResource
 ) -> dg.MaterializeResult[pl.DataFrame]:
@@ -127,7 +108,7 @@ def selected_personas(
     return _ingested(project, context, raw, ingested)
 
 
-@_asset("candidates", "inputs", {"polars"})
+@graph_asset("candidates", "inputs", {"polars"})
 def candidates(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
     """One row per (user, rank): the retriever's lists, best first. They are what is reranked."""
     config = project.dataset(context.partition_key)
@@ -136,7 +117,7 @@ def candidates(context: dg.AssetExecutionContext, project: ProjectResource) -> d
     return _ingested(project, context, raw, raw.read("candidates", ingestion.read_candidates))
 
 
-@_asset("ground_truth", "inputs", {"polars"})
+@graph_asset("ground_truth", "inputs", {"polars"})
 def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
     """One row per (user, held-out item): what the metrics look for in the lists."""
     config = project.dataset(context.partition_key)
@@ -145,7 +126,7 @@ def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) ->
     return _ingested(project, context, raw, raw.read("gt", ingestion.read_ground_truth))
 
 
-@_asset("trained_encoder", "training", {"pytorch", "huggingface"}, pool=GPU_POOL)
+@graph_asset("trained_encoder", "training", {"pytorch", "huggingface"}, **GPU_STEP)
 def trained_encoder(
     context: dg.AssetExecutionContext,
     personas: pl.DataFrame,
@@ -160,23 +141,37 @@ def trained_encoder(
     Learned from selections: the profile before a target item against the persona selected for it. Both caches are
     made with it. `out_root/train` always links to the current one.
     """
+    from personarank_dagster.encoding.train import TrainingTables, train_encoder
+    from personarank_dagster.encoding.training import num_steps
+
     config = project.dataset(context.partition_key)
+    liked = liked_interactions(histories, min_rating=config.train.min_rating)
+    pairs = training_pairs(selected_personas, histories, liked, k=config.train.k_recent)
     device = gpu.torch_device()
-    tables = {"personas": personas, "histories": histories, "selections": selected_personas}
-    with resumable_folder(*checkpoint_folder(project, context.partition_key, device)) as checkpoints:
-        trained, left_out = train(
-            context,
+    with (
+        progress.track(context, "training", num_steps(pairs.frame.height, config.train)) as advance,
+        resumable_folder(*checkpoint_folder(project, context.partition_key, device)) as checkpoints,
+    ):
+        trained = train_encoder(
             config,
-            tables,
-            Embedder(context, project, gpu, progress),
+            TrainingTables(liked, personas, pairs),
+            Embedder(context, project, gpu, progress).by_model,
             device=device,
+            on_step=lambda step, steps, loss: advance(1),
             checkpoints=checkpoints,
         )
-        numbers = training_metadata(trained.record(), trained.cost())
-        return _result(project, context, trained, numbers | gpu.description() | _left_out(left_out))
+    losses = trained.training.losses
+    numbers = {
+        "pairs": pairs.frame.height,
+        "steps": len(losses),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+    }
+    seconds = {"training_seconds": trained.training.seconds}
+    return result(project, context, trained, numbers | seconds | gpu.description() | _left_out(pairs.left_out))
 
 
-@_asset("interaction_cache", "caches", {"numpy"}, pool=GPU_POOL)
+@graph_asset("interaction_cache", "caches", {"numpy"}, **GPU_STEP)
 def interaction_cache(
     context: dg.AssetExecutionContext,
     histories: pl.DataFrame,
@@ -192,10 +187,10 @@ def interaction_cache(
     config = project.dataset(context.partition_key)
     liked = liked_interactions(histories, min_rating=config.train.min_rating)
     cache, counts = CacheBuilder(context, project, gpu, progress).interactions(liked, trained_encoder)
-    return _result(project, context, cache, counts)
+    return result(project, context, cache, counts | reuse_picture(counts))
 
 
-@_asset("persona_cache", "caches", {"numpy"}, pool=GPU_POOL)
+@graph_asset("persona_cache", "caches", {"numpy"}, **GPU_STEP)
 def persona_cache(
     context: dg.AssetExecutionContext,
     personas: pl.DataFrame,
@@ -210,73 +205,7 @@ def persona_cache(
     """
     by_item = personas.sort("item_id", maintain_order=True)
     cache, counts = CacheBuilder(context, project, gpu, progress).personas(by_item, trained_encoder)
-    return _result(project, context, cache, counts)
-
-
-@_asset("reranked_candidates", "ranking", {"numpy"})
-def reranked_candidates(
-    context: dg.AssetExecutionContext,
-    candidates: pl.DataFrame,
-    interaction_cache: VectorTable,
-    persona_cache: VectorTable,
-    project: ProjectResource,
-) -> dg.MaterializeResult[pl.DataFrame]:
-    """One row per (user, rank): every candidate list in its new order, with the persona that explains each place.
-
-    From the candidates and both caches; `out_root/rerank/reranked.jsonl` always links to the current lists.
-    """
-    config = project.dataset(context.partition_key)
-    check_one_encoder(project, context.partition_key)
-    reranked = ranking.rerank(
-        candidates,
-        interaction_cache,
-        persona_cache,
-        k=config.rerank.user_max_k,
-        gamma=config.train.gamma,
-        alpha=config.rerank.alpha,
-    )
-    return _result(project, context, reranked, {"alpha": config.rerank.alpha, **ranking.coverage(reranked)})
-
-
-@_asset("rerank_metrics", "ranking", {"polars"})
-def rerank_metrics(
-    context: dg.AssetExecutionContext,
-    reranked_candidates: pl.DataFrame,
-    ground_truth: pl.DataFrame,
-    histories: pl.DataFrame,
-    project: ProjectResource,
-) -> dg.MaterializeResult[Any]:
-    """HIT, MRR and NDCG of the candidate order and of the reranked order, for all users and per scenario.
-
-    From the reranked lists and the ground truth; `out_root/rerank/metrics.json` always links to the current ones.
-    """
-    config = project.dataset(context.partition_key)
-    reviews = RawFiles(config.data).optional("reviews", ingestion.read_reviews)
-    ranks = metrics.hit_ranks(reranked_candidates, ground_truth)
-    scenarios = metrics.scenario_users(histories if reviews is None else reviews, ground_truth)
-    measured = RerankMetrics(
-        table=metrics.compare_scenarios(ranks, scenarios, config.rerank.ks),
-        coverage=metrics.coverage(reranked_candidates, ground_truth, ranks),
-        fingerprints=lineage(project, "rerank_metrics", context.partition_key),
-    )
-    return _result(project, context, measured, _metric_numbers(measured))
-
-
-@dg.asset(
-    name="metrics_report",
-    group_name="ranking",
-    kinds={"polars"},
-    code_version=CODE_VERSIONS["metrics_report"],
-    ins={"rerank_metrics": dg.AssetIn(partition_mapping=dg.AllPartitionMapping())},
-)
-def metrics_report(
-    context: dg.AssetExecutionContext, rerank_metrics: dict[str, pl.DataFrame], project: ProjectResource
-) -> dg.MaterializeResult[pl.DataFrame]:
-    """One row per dataset, scenario, metric and cut-off: the current metrics of all partitions side by side."""
-    tables = [table.insert_column(0, pl.lit(name).alias("dataset")) for name, table in rerank_metrics.items()]
-    report = pl.concat(tables) if tables else pl.DataFrame(schema=schemas.REPORT)
-    missing = sorted(set(dataset_partitions.get_partition_keys()) - rerank_metrics.keys())
-    return _result(project, context, report, {"datasets": len(tables), "datasets_without_metrics": len(missing)})
+    return result(project, context, cache, counts | reuse_picture(counts))
 
 
 all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
@@ -295,16 +224,6 @@ all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
 ]
 
 
-def _result(
-    project: ProjectResource, context: dg.AssetExecutionContext, value: Any, metadata: Mapping[str, Any]
-) -> dg.MaterializeResult[Any]:
-    """The value with its content hash as data version."""
-    partition = context.partition_key if context.has_partition_key else UNPARTITIONED
-    version = project.format(context.asset_key.path[-1], partition).version_of(value)
-    numbers = {**metadata, DATA_VERSION: version}
-    return dg.MaterializeResult(value=value, metadata=numbers, data_version=dg.DataVersion(version))
-
-
 def _ingested(
     project: ProjectResource, context: dg.AssetExecutionContext, raw: RawFiles, ingested: Ingested
 ) -> dg.MaterializeResult[Any]:
@@ -320,19 +239,9 @@ def _ingested(
         counts["quarantine"] = dg.MetadataValue.path(str(quarantine))
     filled = {f"filled: {what}": count for what, count in ingested.filled.items()}
     merged = {f"merged: {what}": count for what, count in ingested.merged.items()}
-    return _result(project, context, ingested.table, counts | filled | merged)
+    drawn = input_picture(context.asset_key.path[-1], ingested.table)
+    return result(project, context, ingested.table, counts | filled | merged | drawn)
 
 
 def _left_out(reasons: Mapping[str, int]) -> dict[str, int]:
     return {"left_out": sum(reasons.values())} | {f"left out: {why}": count for why, count in reasons.items()}
-
-
-def _metric_numbers(measured: RerankMetrics) -> dict[str, Any]:
-    """Numeric metadata that the UI plots over time: every metric of all users, and who was counted."""
-    overall = measured.table.filter(pl.col("scenario") == "all")
-    numbers = {
-        f"{order} {metric}@{k}": value
-        for order in ("candidate", "reranked", "lift")
-        for metric, k, value in overall.select("metric", "k", order).drop_nulls().rows()
-    }
-    return numbers | asdict(measured.coverage)

@@ -14,9 +14,15 @@ from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.embedding import Embedded, Embedder
 from personarank_dagster.defs.encoding_processes import BaseModel
-from personarank_dagster.defs.provenance import made_with
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.storage.embeddings import TEXT_KEYS, CacheTable, MadeWith, read_array, read_embeddings
+from personarank_dagster.storage.embeddings import (
+    TEXT_KEYS,
+    CacheTable,
+    MadeWith,
+    made_with,
+    read_array,
+    read_embeddings,
+)
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.external_caches import (
     check_one_external_encoder,

@@ -1,18 +1,22 @@
 """The IO manager: every output is a version, published whole; every input is the version that CURRENT names."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import dagster as dg
 import msgspec
 import polars as pl
 from pydantic import PrivateAttr
 
-from personarank_dagster.core.errors import ContractError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import provenance
 from personarank_dagster.defs.resources import ProjectResource
+from personarank_dagster.defs.retries import retried_if_passing
+from personarank_dagster.defs.run_tags import tag_run
+from personarank_dagster.storage.embeddings import INDEX
 from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.storage.tables import TABLE, footer, pick_columns
 from personarank_dagster.storage.versions import InUse, Version
 
 # Metadata under which an asset hands over the content hash of its value, so that it is not hashed twice.
@@ -29,6 +33,12 @@ class VersionedIOManager(dg.ConfigurableIOManager):
     # Versions that a step has opened; they are not removed before it has published.
     _in_use: dict[tuple[str, str], list[InUse]] = PrivateAttr(default_factory=dict)
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Tag the run: every run has an IO manager, however it was launched."""
+        if context.run and context.instance:
+            tag_run(self.project, context.run, context.instance)
+
+    @retried_if_passing()
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Check the value, publish it as the current version, refresh the links for people."""
         asset = context.asset_key.path[-1]
@@ -47,8 +57,6 @@ class VersionedIOManager(dg.ConfigurableIOManager):
                 data_version=str(context.output_metadata[DATA_VERSION].value),
                 provenance=msgspec.structs.replace(made_from, inputs=dict(sorted(inputs.items()))),
             )
-        except ContractError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
         finally:
             for in_use in self._in_use.pop(step, []):
                 in_use.close()
@@ -60,6 +68,7 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             store.remove(name)
         context.add_output_metadata(_metadata(version))
 
+    @retried_if_passing()
     def load_input(self, context: dg.InputContext) -> Any:
         """Read the current version, or those of all partitions as a dict where the input spans several."""
         asset = context.asset_key.path[-1]
@@ -82,8 +91,22 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             self._made_from[step] = provenance(self.project, context.op_def.name, reader)
         self._loaded.setdefault(step, {})[name] = version.manifest.data_version
         self._in_use.setdefault(step, []).append(in_use)
-        lazy = context.dagster_type.typing_type is pl.LazyFrame
-        return self.project.format(asset, partition).read(version.directory, lazy=lazy)
+        return self._read(context, asset, partition, version.directory)
+
+    def _read(self, context: dg.InputContext, asset: str, partition: str, directory: Path) -> Any:
+        """Read lazily where the annotation says LazyFrame, and only the `columns` of the metadata of the input."""
+        columns = (context.definition_metadata or {}).get("columns")
+        lazy = _is_lazy(context.dagster_type.typing_type)
+        value = self.project.format(asset, partition).read(directory, lazy=lazy or columns is not None)
+        if not isinstance(value, pl.DataFrame | pl.LazyFrame):
+            return value
+        table = value if columns is None else pick_columns(f"{asset} ({partition})", value, columns)
+        return table.lazy() if lazy else table.lazy().collect()
+
+
+def _is_lazy(annotation: Any) -> bool:
+    """Whether an input is annotated as LazyFrame, or as a dict of them by partition."""
+    return pl.LazyFrame in (annotation, *get_args(annotation))
 
 
 def _numbers(metadata: Mapping[str, Any]) -> dict[str, int | float]:
@@ -95,11 +118,20 @@ def _numbers(metadata: Mapping[str, Any]) -> dict[str, int | float]:
 def _metadata(version: Version) -> dict[str, Any]:
     written = ("vectors", "dimension")
     numbers = {key: version.manifest.details[key] for key in written if key in version.manifest.details}
-    rows = {"dagster/row_count": version.manifest.details["rows"]} if "rows" in version.manifest.details else {}
     return {
-        **rows,
+        **_table_metadata(version),
         **numbers,
         "path": dg.MetadataValue.path(version.address),
         "version": version.manifest.version,
-        "bytes": sum(entry.bytes for entry in version.manifest.files),
+        "bytes": version.bytes,
     }
+
+
+def _table_metadata(version: Version) -> dict[str, Any]:
+    """Rows and columns of the table of a version, or of the index of its vectors. No values: they may be reviews."""
+    files = [entry.path for entry in version.manifest.files if entry.path in (TABLE, INDEX)]
+    if not files:
+        return {}
+    rows, columns = footer(version.directory / files[0])
+    schema = dg.TableSchema([dg.TableColumn(name, dtype) for name, dtype in columns.items()])
+    return {"dagster/row_count": rows, "dagster/column_schema": schema}

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -50,6 +50,17 @@ def picture(figure: "Figure") -> dg.MarkdownMetadataValue:
     while len(encoded := base64.b64encode(_png(figure, dpi)).decode()) > MAX_PICTURE_CHARACTERS:
         dpi = dpi * 2 // 3
     return dg.MetadataValue.md(f"![{titles}](data:image/png;base64,{encoded})")
+
+
+def reuse_picture(counts: Mapping[str, Any]) -> dict[str, dg.MarkdownMetadataValue]:
+    """How many vectors were there already and how many were encoded, as metadata; nothing where none were needed."""
+    reused, encoded = counts.get("reused", 0), counts.get("encoded", 0)
+    if not reused + encoded:
+        return {}
+    figure, (axes,) = new_figure()
+    axes.bar(["reused", "encoded"], [reused, encoded], color=["#8fb58a", "#d9843b"])
+    axes.set_title(f"{reused / (reused + encoded):.1%} of the vectors reused".replace("%", " %"))
+    return {"reuse": picture(figure)}
 
 
 def _png(figure: "Figure", dpi: int) -> bytes:

@@ -10,11 +10,11 @@ from typing import Literal
 import msgspec
 
 from personarank_dagster.core.config import DatasetConfig
-from personarank_dagster.core.errors import ContractError, StorageError
+from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.resources import ProjectResource
-from personarank_dagster.storage.embeddings import MADE_WITH, MadeWith
+from personarank_dagster.storage.embeddings import made_with
 from personarank_dagster.storage.external_caches import FILES as EXTERNAL_FILES
 from personarank_dagster.storage.file_hashes import file_version
 from personarank_dagster.storage.files import content_hash
@@ -30,6 +30,7 @@ RAW_INPUTS: dict[str, tuple[str, ...]] = {
     "selected_personas": ("selected", "gt"),
     "candidates": ("candidates",),
     "ground_truth": ("gt",),
+    "reranked_candidates": ("gt",),
     "rerank_metrics": ("reviews",),
 }
 
@@ -43,7 +44,14 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
     "interaction_cache": ("histories", "trained_encoder"),
     "persona_cache": ("personas", "trained_encoder"),
     "reranked_candidates": ("candidates", "interaction_cache", "persona_cache"),
-    "rerank_metrics": ("reranked_candidates", "ground_truth", "histories"),
+    "rerank_metrics": (
+        "reranked_candidates",
+        "candidates",
+        "ground_truth",
+        "histories",
+        "interaction_cache",
+        "persona_cache",
+    ),
     "metrics_report": ("rerank_metrics",),
 }
 
@@ -52,6 +60,9 @@ CODE_VERSIONS: dict[str, str] = dict.fromkeys(UPSTREAM, "1") | {
     "trained_encoder": "2",
     "interaction_cache": "2",
     "persona_cache": "2",
+    "reranked_candidates": "2",
+    "rerank_metrics": "2",
+    "metrics_report": "2",
 }
 
 # Settings that decide an asset's result; all others can change without making it stale.
@@ -73,9 +84,16 @@ SETTINGS: dict[str, Callable[[DatasetConfig], object]] = {
         _other_encoder(config, "ext_interaction_cache"),
     ),
     "persona_cache": lambda config: (TEMPLATE_VERSION, config.template, _other_encoder(config, "ext_persona_cache")),
-    "reranked_candidates": lambda config: (config.rerank.alpha, config.rerank.user_max_k, config.train.gamma),
-    "rerank_metrics": lambda config: config.rerank.ks,
+    "reranked_candidates": lambda config: (
+        _ranking_rules(config),
+        max(config.rerank.ks) if config.rerank.alpha == "auto" else None,
+    ),
+    "rerank_metrics": lambda config: (config.rerank.ks, _ranking_rules(config)),
 }
+
+
+def _ranking_rules(config: DatasetConfig) -> object:
+    return config.rerank.alpha, config.rerank.user_max_k, config.train.gamma
 
 
 def _bad_row_rules(config: DatasetConfig) -> object:
@@ -110,6 +128,13 @@ def provenance(project: ProjectResource, asset: str, partition: str) -> Provenan
         config_hash=_settings_hash(project, asset, partition),
         inputs=dict(sorted(inputs.items())),
     )
+
+
+def dataset_fingerprint(project: ProjectResource, dataset: str) -> str:
+    """Content hash of all that a dataset's results come from: code, settings, raw files."""
+    config = project.dataset(dataset)
+    settings = [(asset, code, _settings_hash(project, asset, dataset)) for asset, code in CODE_VERSIONS.items()]
+    return content_hash(repr(settings), *(raw_version(config, key) for key in config.data.raw_files))
 
 
 def checkpoint_folder(project: ProjectResource, partition: str, device: str) -> tuple[Path, str]:
@@ -148,14 +173,6 @@ def check_one_encoder(project: ProjectResource, partition: str) -> None:
             f"reranked_candidates ({partition}): both caches must be by one encoder and template, got {spaces}; "
             "materialise both caches"
         )
-
-
-def made_with(cache: Version) -> MadeWith:
-    """What a cache was made with. Raises StorageError for a version of an older release."""
-    try:
-        return msgspec.convert(cache.manifest.details[MADE_WITH], MadeWith)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise StorageError(f"{cache.directory}: does not say what it was made with; materialise it again") from error
 
 
 def lineage(project: ProjectResource, asset: str, partition: str) -> dict[str, str]:

@@ -189,7 +189,7 @@ Advance = Callable[[int], None]
 
 
 class ProgressResource(dg.ConfigurableResource[Any]):
-    """Shows how far a long step is: throttled lines in the Dagster log and, from the command line, a bar."""
+    """Shows how far a long step is: throttled numbers in the UI and, from the command line, a bar."""
 
     terminal: bool = Field(False, description="Also draw progress bars in the terminal.")
 
@@ -209,9 +209,17 @@ class ProgressResource(dg.ConfigurableResource[Any]):
                 if now - last >= LOG_SECONDS or (done == total and now - started >= LOG_SECONDS):
                     last = now
                     rate = done / (now - started)
-                    context.log.info(f"{task}: {done}/{total}, {rate:.1f}/s, {(total - done) / rate:.0f} s left")
+                    left = (total - done) / rate
+                    context.log.info(f"{task}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left")
+                    _observe(context, task=task, done=done, of=total, per_second=rate, seconds_left=left)
 
             yield advance
+
+
+def _observe(context: dg.AssetExecutionContext, **numbers: Any) -> None:
+    """Show numbers on the page of the asset while its step runs."""
+    partition = context.partition_key if context.has_partition_key else None
+    context.log_event(dg.AssetObservation(context.asset_key, partition=partition, metadata=numbers))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Materialise partitions in this process, on the persistent Dagster instance, where the UI shows the runs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +11,15 @@ from personarank_dagster.core.errors import ConfigError, PersonarankError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import RAW, UPSTREAM, provenance, raw_version, stale_reason
 from personarank_dagster.defs.resources import ProjectResource
+from personarank_dagster.defs.run_tags import PROCESS_TAG
 from personarank_dagster.storage.processes import is_dead, this_process
 
 REPORT = "metrics_report"
 
+PARTITION_ASSETS = [asset for asset in UPSTREAM if asset != REPORT]
+
 # Dagster's own name for it.
 DATA_VERSION_TAG = "dagster/data_version"
-
-# Host and process id of a run from the command line.
-PROCESS_TAG = "personarank/process"
 
 # Raw files that a dataset can do without; then it also does without the asset, and what comes after it.
 OPTIONAL_INPUTS = {"candidates": "candidates", "ground_truth": "gt"}
@@ -55,10 +55,17 @@ def plan_run(
     `select` is a Dagster asset selection, or names joined by commas; `trained_encoder+` is it and all that comes
     after it. Raises ConfigError if it selects nothing.
     """
-    reasons: dict[str, str] = {}
     if partition == UNPARTITIONED and not provenance(project, REPORT, partition).inputs:
-        return Plan(partition, reasons)
-    for asset in _selected(defs, partition, select):
+        return Plan(partition, {})
+    return Plan(partition, reasons_to_run(project, _selected(defs, partition, select), partition, force=force))
+
+
+def reasons_to_run(
+    project: ProjectResource, assets: Sequence[str], partition: str, *, force: bool = False
+) -> dict[str, str]:
+    """Those of the assets, given in the order of the graph, that are stale or come after a stale one, and why."""
+    reasons: dict[str, str] = {}
+    for asset in assets:
         if not _configured(project, asset, partition):
             continue
         stale_upstream = [name for name in UPSTREAM[asset] if name in reasons]
@@ -67,7 +74,7 @@ def plan_run(
             reason = f"after {', '.join(stale_upstream)}"
         if reason:
             reasons[asset] = reason
-    return Plan(partition, reasons)
+    return reasons
 
 
 def execute(
@@ -94,7 +101,7 @@ def execute(
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Fail runs of this command line whose process is gone, and free their pool slots; returns their ids.
+    """Fail runs whose process on this machine is gone, and free their pool slots; returns their ids.
 
     A killed process leaves its run started and its slots taken, and every later run would wait for them.
     """
@@ -121,7 +128,7 @@ def observe_raw_files(project: ProjectResource, partition: str, instance: dg.Dag
 def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[str]:
     """Selected assets of this partition (or those without partitions), in the order of the graph."""
     graph = defs.resolve_asset_graph()
-    names = [asset for asset in UPSTREAM if (asset == REPORT) == (partition == UNPARTITIONED)]
+    names = [REPORT] if partition == UNPARTITIONED else PARTITION_ASSETS
     if select is None:
         return names
     try:

@@ -20,6 +20,7 @@ from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.storage.matrices import release_pages, row_parts, save_matrix
 from personarank_dagster.storage.text_keys import KeyArray
+from personarank_dagster.storage.versions import Version
 
 VECTORS = "vectors.npy"
 INDEX = "index.parquet"
@@ -85,6 +86,14 @@ def read_embeddings(directory: Path) -> VectorTable:
     except (OSError, pl.exceptions.PolarsError) as error:
         raise StorageError(f"{directory}: embeddings cannot be read: {error}") from error
     return VectorTable(read_array(directory / VECTORS), index)
+
+
+def made_with(cache: Version) -> MadeWith:
+    """What a cache was made with. Raises StorageError for a version of an older release."""
+    try:
+        return msgspec.convert(cache.manifest.details[MADE_WITH], MadeWith)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise StorageError(f"{cache.directory}: does not say what it was made with; materialise it again") from error
 
 
 def read_array(path: Path) -> Any:

@@ -26,16 +26,8 @@ from personarank_dagster.storage.encoder_directory import (
     open_encoder,
     write_info,
 )
-from personarank_dagster.storage.tables import (
-    RERANKED_LINES,
-    TABLE,
-    Table,
-    check_table,
-    height,
-    table_version,
-    write_reranked_lines,
-    write_table,
-)
+from personarank_dagster.storage.reranked import RERANKED_LINES, check_reranked, write_reranked_lines
+from personarank_dagster.storage.tables import TABLE, Table, check_table, height, table_version, write_table
 
 METRICS_JSON = "metrics.json"
 
@@ -91,8 +83,12 @@ class TableFormat(OutputFormat[Table]):
 class RerankedFormat(TableFormat):
     """The reranked lists: a table, and the same as JSON Lines for people and other tools."""
 
+    def check(self, name: str, value: Table) -> None:
+        super().check(name, value)
+        check_reranked(name, value)
+
     def write(self, value: Table, directory: Path) -> Details:
-        write_reranked_lines(value.lazy().collect(), directory / RERANKED_LINES)
+        write_reranked_lines(value, directory / RERANKED_LINES)
         return super().write(value, directory)
 
 
@@ -169,9 +165,6 @@ class SavableEncoder(Protocol):
     def save(self, directory: Path) -> None:
         """Write all files but `encoder.json`."""
 
-    def cost(self) -> Mapping[str, float]:
-        """What making it took; differs from run to run, so it stands in the manifest and in no file."""
-
 
 @dataclass(frozen=True)
 class EncoderFormat(OutputFormat[SavableEncoder]):
@@ -189,7 +182,7 @@ class EncoderFormat(OutputFormat[SavableEncoder]):
         written.head("query")
         written.head("document")
         details: Details = msgspec.to_builtins(written.info)
-        return details | dict(value.cost())
+        return details
 
     def read(self, directory: Path, *, lazy: bool = False) -> EncoderDirectory:
         return open_encoder(directory)
@@ -209,16 +202,26 @@ def output_format(asset: str, schema: SchemaName) -> OutputFormat[Any]:
         "trained_encoder": EncoderFormat({"train": "."}),
         "interaction_cache": EmbeddingsFormat(schemas.INTERACTION_INDEX, ["user_id", "age"]),
         "persona_cache": EmbeddingsFormat(schemas.PERSONA_INDEX, ["unique_persona_id"]),
-        "reranked_candidates": RerankedFormat(
-            schemas.RERANKED, ["user_id", "rank"], {f"rerank/{RERANKED_LINES}": RERANKED_LINES}
-        ),
+        "reranked_candidates": RerankedFormat(schemas.RERANKED, exports={f"rerank/{RERANKED_LINES}": RERANKED_LINES}),
         "rerank_metrics": MetricsFormat({f"rerank/{METRICS_JSON}": METRICS_JSON}),
-        "metrics_report": TableFormat(schemas.REPORT, ["dataset", "scenario", "metric", "k"]),
+        "metrics_report": TableFormat(schemas.REPORT, ["dataset", "version", "scenario", "metric", "k"]),
     }
     return formats[asset]
 
 
+ORDERS = ("candidate", "reranked", "shuffled", "untrained", "popularity", "random")
+
+
 def _scenario(rows: pl.DataFrame) -> dict[str, Any]:
     names = [f"{metric}@{k}" for metric, k in rows.select("metric", "k").rows()]
-    values = {column: dict(zip(names, rows[column], strict=True)) for column in ("candidate", "reranked", "lift")}
-    return {"users": rows["users"][0], **values}
+    orders = [order for order in ORDERS if rows[order].null_count() < rows.height]
+    values = {column: dict(zip(names, rows[column], strict=True)) for column in (*orders, "lift", "personal_lift")}
+    intervals = {
+        f"{lift}_interval": dict(zip(names, map(list, rows.select(low, high).rows()), strict=True))
+        for lift, low, high in (
+            ("lift", "lift_low", "lift_high"),
+            ("personal_lift", "personal_low", "personal_high"),
+        )
+    }
+    counts = ("users", "ceiling", "moved_up", "moved_down", "unmoved")
+    return {**{name: rows[name][0] for name in counts}, **values, **intervals}

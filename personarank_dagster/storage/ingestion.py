@@ -120,6 +120,10 @@ def read_candidates(path: Path, rules: ReadRules = FAIL) -> Ingested:
     left_out = {"padding": table.height - unpadded.height, "repeated candidate": unpadded.height - kept.height}
     lists = table.filter(pl.col("candidate_rank") == 1)["user_id"]
     merged = {"second list of its user": len(lists) - lists.n_unique()}
+    if any(merged.values()):
+        # A user's rows are together, wherever the second list was.
+        placed = ranked.with_row_index("row")
+        ranked = placed.sort(pl.col("row").min().over("user_id"), maintain_order=True).drop("row")
     return replace(read, table=ranked, left_out=_without_zeros(left_out), merged=_without_zeros(merged))
 
 

@@ -4,19 +4,16 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import msgspec
 import polars as pl
 
-from personarank_dagster.core.errors import ContractError
+from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.schemas import Schema
 
 TABLE = "table.parquet"
-RERANKED_LINES = "reranked.jsonl"
 
 HASH_ROWS = 1 << 17
 # Rows that a reader decompresses at a time.
 ROW_GROUP_ROWS = 50_000
-LINE_USERS = 10_000
 
 
 # A table in memory, or one that lies in files and may be larger.
@@ -26,6 +23,20 @@ Table = pl.DataFrame | pl.LazyFrame
 def height(table: Table) -> int:
     """Number of rows; of files, from their footers."""
     return int(table.lazy().select(pl.len()).collect().item())
+
+
+def footer(path: Path) -> tuple[int, dict[str, str]]:
+    """Number of rows and the type of each column of a parquet file, from its end; no row is read."""
+    table = pl.scan_parquet(path)
+    return height(table), {name: str(dtype) for name, dtype in table.collect_schema().items()}
+
+
+def pick_columns(name: str, table: Table, columns: Sequence[str]) -> Table:
+    """Only these columns; of a lazy table no others are read. Raises StorageError for one that is not there."""
+    known = table.lazy().collect_schema().names()
+    if unknown := [column for column in columns if column not in known]:
+        raise StorageError(f"{name}: has no column {', '.join(unknown)}; it has {', '.join(known)}")
+    return table.select(columns)
 
 
 def check_table(name: str, table: Table, schema: Schema, key: Sequence[str]) -> None:
@@ -66,17 +77,6 @@ def write_table(table: Table, path: Path) -> Path:
     else:
         table.write_parquet(path, row_group_size=ROW_GROUP_ROWS)
     return path
-
-
-def write_reranked_lines(reranked: pl.DataFrame, path: Path) -> None:
-    """One line per user: `{"user_id", "results": [{item_id, score, …}]}`, best first."""
-    places = ["item_id", "score", "candidate_score", "persona_score", "unique_persona_id"]
-    encoder = msgspec.json.Encoder()
-    users = reranked.select("user_id", result=pl.struct(places)).group_by("user_id", maintain_order=True)
-    lists = users.agg(results=pl.col("result"))
-    with path.open("wb") as file:
-        for chunk in lists.iter_slices(LINE_USERS):
-            file.write(encoder.encode_lines(chunk.to_dicts()))
 
 
 def _columns(schema: Schema) -> str:

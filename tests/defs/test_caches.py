@@ -16,9 +16,9 @@ from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.cache_checks import CacheSubject, all_cache_checks, matches_its_encoder
 from personarank_dagster.defs.caches import export_caches, untrained_tables
-from personarank_dagster.defs.provenance import made_with
 from personarank_dagster.defs.resources import GpuResource
 from personarank_dagster.defs.runs import Outcome, execute, plan_run
+from personarank_dagster.storage.embeddings import made_with
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.sample_files import write_sample_files
 from personarank_dagster.storage.versions import Version

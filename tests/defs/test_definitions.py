@@ -1,10 +1,14 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
+import personarank_dagster
 from personarank_dagster.definitions import defs
+from personarank_dagster.defs.assets import all_assets
+from personarank_dagster.defs.columns import COLUMNS
 from personarank_dagster.defs.provenance import CODE_VERSIONS, RAW, RAW_INPUTS, SETTINGS, UPSTREAM
 from personarank_dagster.storage.formats import output_format
 
@@ -14,8 +18,9 @@ ASSETS = [SPECS[dg.AssetKey(name)] for name in UPSTREAM]
 
 def test_importing_the_definitions_loads_no_torch() -> None:
     code = (
-        "import sys, personarank_dagster.definitions;"
-        "print([m for m in ('torch', 'sentence_transformers', 'transformers', 'matplotlib') if m in sys.modules])"
+        "import sys, personarank_dagster.definitions; heavy = "
+        "('torch', 'sentence_transformers', 'transformers', 'matplotlib', 'numba');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -37,6 +42,27 @@ def test_every_asset_says_what_it_is(spec: dg.AssetSpec) -> None:
     assert len(spec.description or "") > 60
     assert spec.group_name in {"inputs", "training", "caches", "ranking"}
     assert spec.kinds
+
+
+def test_every_table_shows_its_columns_and_every_asset_its_owners() -> None:
+    for name, spec in zip(UPSTREAM, ASSETS, strict=True):
+        assert list(spec.owners) == ["team:recommendation"]
+        assert ("dagster/column_schema" in spec.metadata) == (name in COLUMNS)
+    assert UPSTREAM.keys() - COLUMNS.keys() == {"trained_encoder"}
+
+
+def test_assets_that_compute_wait_for_the_pool_and_ask_kubernetes_for_a_gpu() -> None:
+    computing = {"trained_encoder", "interaction_cache", "persona_cache"}
+    for asset in (one for one in all_assets if isinstance(one, dg.AssetsDefinition)):
+        expected = asset.key.path[-1] in computing
+        assert (asset.op.pool == "gpu") is expected
+        assert ("dagster-k8s/config" in asset.op.tags) is expected
+
+
+def test_nothing_but_the_gpu_resource_looks_for_a_device() -> None:
+    sources = {path: path.read_text() for path in Path(personarank_dagster.__file__).parent.rglob("*.py")}
+    looking = {path.name for path, text in sources.items() if ".is_available()" in text or "device_count()" in text}
+    assert looking == {"resources.py"}
 
 
 def test_every_dataset_is_a_partition_of_every_asset_but_the_report() -> None:

@@ -3,7 +3,7 @@ import pydantic
 import pytest
 
 from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.defs.resources import GpuResource
+from personarank_dagster.defs.resources import GpuResource, ProgressResource
 
 
 def gpu(**settings: object) -> GpuResource:
@@ -64,3 +64,25 @@ def test_more_devices_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch
 def test_numbers_out_of_bounds_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises((pydantic.ValidationError, dg.DagsterInvalidConfigError)):
         gpu(**settings)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0, [1, 2, 3, 4]), (60, [])])
+def test_progress_is_observed_on_the_asset_while_it_runs_and_not_too_often(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, expected: list[int]
+) -> None:
+    monkeypatch.setattr("personarank_dagster.defs.resources.LOG_SECONDS", seconds)
+
+    @dg.asset
+    def slow(context: dg.AssetExecutionContext, progress: ProgressResource) -> None:
+        with progress.track(context, "encoding", 4) as advance:
+            for _ in range(4):
+                advance(1)
+
+    observed = observations(dg.materialize([slow], resources={"progress": ProgressResource(terminal=False)}))
+    assert [one.metadata["done"].value for one in observed] == expected
+    assert all(one.metadata.keys() == {"task", "done", "of", "per_second", "seconds_left"} for one in observed)
+
+
+def observations(result: dg.ExecuteInProcessResult) -> list[dg.AssetObservation]:
+    events = [event for event in result.all_events if event.event_type == dg.DagsterEventType.ASSET_OBSERVATION]
+    return [event.asset_observation_data.asset_observation for event in events]

@@ -126,7 +126,7 @@ def test_the_doctor_fails_runs_of_dead_processes(instance: dg.DagsterInstance) -
     run = instance.create_run_for_job(
         defs.resolve_job_def("metrics_report_job"),
         status=dg.DagsterRunStatus.STARTED,
-        tags={PROCESS_TAG: f"{os.uname().nodename}:{2**22 + 1}"},
+        tags={PROCESS_TAG: f"{os.uname().nodename}:{2**22 + 1}:0"},
     )
     assert [one["what"] for one in json.loads(cli("doctor").output)] == [f"run {run.run_id[:8]}: its process is gone"]
     found = instance.get_run_by_id(run.run_id)

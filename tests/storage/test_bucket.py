@@ -125,7 +125,7 @@ def test_a_kill_between_upload_and_pointer_leaves_the_old_version_and_is_swept(
 def test_a_version_that_was_current_is_never_swept(store: VersionStore) -> None:
     first, second = publish(store, "one"), publish(store, "two")
     for version in (first, second):  # as if both had been killed before they could take their name away
-        (store.root / version.name / ".owner").write_text(f"{os.uname().nodename}:{2**22 + 1}")
+        (store.root / version.name / ".owner").write_text(f"{os.uname().nodename}:{2**22 + 1}:0")
     store.rollback(first.name)
     assert (store.sweep(), store.names()) == ([], [first.name, second.name])
 

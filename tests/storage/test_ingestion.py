@@ -125,9 +125,10 @@ def test_padding_and_repeated_candidates_are_left_out_and_counted(tmp_path: Path
 
 def test_a_second_list_of_a_user_is_joined_to_the_first_and_counted(tmp_path: Path) -> None:
     results = [[{"item_id": item, "score": 1}] for item in ("a", "b", "a")]
-    path = lines(tmp_path / "c.jsonl", *({"user_id": "u", "results": one} for one in results))
+    own = [{"user_id": "u", "results": one} for one in results]
+    path = lines(tmp_path / "c.jsonl", own[0], {"user_id": "v", "results": results[0]}, *own[1:])
     ingested = ingestion.read_candidates(path)
-    assert ingested.table.rows() == [("u", 1, "a", 1.0), ("u", 2, "b", 1.0)]
+    assert ingested.table.rows() == [("u", 1, "a", 1.0), ("u", 2, "b", 1.0), ("v", 1, "a", 1.0)]
     assert ingested.merged == {"second list of its user": 2}
 
 
