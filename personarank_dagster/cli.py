@@ -101,6 +101,20 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 
 
 @main.command()
+@click.option("--partition", required=True, metavar="NAME", help="Dataset.")
+@click.option("--user", required=True, metavar="ID", help="Whose list.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Places to show.")
+@_json_option
+@_project_options
+@_plain_errors
+def explain(partition: str, user: str, top: int, as_json: bool) -> None:
+    """Show a user's reranked list: old and new places, personas, and the interactions behind them."""
+    from personarank_dagster.explain_console import explain_and_report
+
+    explain_and_report(partition, user, top=top, as_json=as_json)
+
+
+@main.command()
 @click.argument("asset", required=False)
 @_partition_option
 @_json_option

@@ -26,7 +26,7 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bool) -> bool:
     """Materialise the partitions and then the report; say what happened. False if anything failed."""
-    names = _resolve(partitions)
+    names = resolve(partitions)
     for name in names:
         project.check_writable(name)
     with dg.DagsterInstance.get() as instance:
@@ -51,7 +51,7 @@ def _end_dead_runs(instance: dg.DagsterInstance) -> None:
 
 def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: bool) -> int:
     """Ingest and check the data of the partitions; exit code 0, 1 for errors, 2 for warnings where `strict`."""
-    names = _resolve(partitions)
+    names = resolve(partitions)
     inputs = ",".join(dict.fromkeys(check.asset for check in ALL_CHECKS))
     with dg.DagsterInstance.get() as instance:
         _end_dead_runs(instance)
@@ -163,7 +163,8 @@ def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
     console.print(table)
 
 
-def _resolve(partitions: tuple[str, ...]) -> list[str]:
+def resolve(partitions: tuple[str, ...]) -> list[str]:
+    """Names of the chosen partitions, all of them for none. Raises ConfigError for an unknown one."""
     known = list(dataset_partitions.get_partition_keys())
     names = known if not partitions or "all" in partitions else list(dict.fromkeys(partitions))
     if unknown := [name for name in partitions if name not in (*known, "all")]:

@@ -8,6 +8,7 @@ from personarank_dagster.defs.checks import all_checks
 from personarank_dagster.defs.freshness import metrics_are_recent
 from personarank_dagster.defs.io_managers import VersionedIOManager
 from personarank_dagster.defs.jobs import DATASET_JOBS, metrics_report_job
+from personarank_dagster.defs.ranking_checks import all_ranking_checks
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.defs.schedules import schedules
 from personarank_dagster.defs.sensors import automation_sensor, raw_files_sensor
@@ -16,7 +17,7 @@ project = ProjectResource()
 
 defs = dg.Definitions(
     assets=all_assets,
-    asset_checks=[*all_checks, *all_cache_checks, metrics_are_recent],
+    asset_checks=[*all_checks, *all_cache_checks, *all_ranking_checks, metrics_are_recent],
     jobs=[*DATASET_JOBS.values(), metrics_report_job],
     schedules=schedules,
     sensors=[raw_files_sensor, automation_sensor],
