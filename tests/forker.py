@@ -1,8 +1,10 @@
 """Runs `personarank` in forked processes, each as killable as any other, without importing torch anew for each.
 
-Reads `{"arguments": […], "output": path}` lines; answers each with the process id and, when it is gone, its status.
+Reads lines of `{"arguments": […], "output": path, "constants": {"module:NAME": value}}`; answers each with the process
+id and, when it is gone, its status.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -18,14 +20,17 @@ def main() -> None:
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            _run(request["arguments"], request["output"])
+            _run(request["arguments"], request["output"], request["constants"])
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
-def _run(arguments: list[str], output: str) -> None:
+def _run(arguments: list[str], output: str, constants: dict[str, float]) -> None:
     from personarank_dagster.cli import main as personarank
 
+    for place, value in constants.items():
+        module, name = place.split(":")
+        setattr(importlib.import_module(module), name, value)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)

@@ -60,12 +60,18 @@ class TinyWorkspace:
         kept = {key: value for key, value in os.environ.items() if key not in unwanted}
         return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
-    def call(self, *arguments: str, moment: Callable[[], bool] | None = None) -> Ended:
-        """Run `personarank`; with a moment, kill it as soon as that is true."""
+    def call(
+        self,
+        *arguments: str,
+        moment: Callable[[], bool] | None = None,
+        constants: dict[str, float] | None = None,
+    ) -> Ended:
+        """Run `personarank`, with other constants in its modules; with a moment, kill it as soon as that is true."""
         output = self.folder / "output.txt"
         assert self._forker.stdin
         assert self._forker.stdout
-        print(json.dumps({"arguments": arguments, "output": str(output)}), file=self._forker.stdin, flush=True)
+        request = {"arguments": arguments, "output": str(output), "constants": constants or {}}
+        print(json.dumps(request), file=self._forker.stdin, flush=True)
         pid = int(self._forker.stdout.readline())
         if moment:
             with suppress(ProcessLookupError):

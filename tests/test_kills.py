@@ -108,3 +108,29 @@ def test_after_a_kill_the_good_versions_stay_and_the_next_run_gives_what_it_woul
 def test_most_of_the_kills_came_before_the_run_was_done(project: KilledProject) -> None:
     assert set(project.codes) <= {0, -signal.SIGKILL}
     assert project.codes.count(-signal.SIGKILL) > 0.8 * KILLS
+
+
+# Batches of a few texts, each kept at once: a build of many blocks, as on large data.
+SMALL_BLOCKS = {
+    "personarank_dagster.storage.vector_store:BLOCK_SECONDS": 0,
+    "personarank_dagster.encoding.engine:CPU_TOKENS": 128,
+}
+
+
+def test_a_killed_cache_build_encodes_only_what_it_had_not_encoded(project: KilledProject) -> None:
+    def build(moment: Callable[[], bool] | None = None) -> int:
+        select = ["--select", "interaction_cache", "--force"]
+        return project.workspace.call("run", *select, moment=moment, constants=SMALL_BLOCKS).code
+
+    def encoded() -> int:
+        return int(project.workspace.current()["interaction_cache"].manifest.details["encoded"])
+
+    vectors = project.outputs / "vectors"
+    shutil.rmtree(vectors)
+    assert build() == 0
+    undisturbed, total = project.content()["interaction_cache"], encoded()
+    shutil.rmtree(vectors)
+    assert build(sight(project.outputs, "vectors/*/*.keys.npy", total // 8)) == -signal.SIGKILL
+    assert build() == 0
+    assert 0 < encoded() <= 0.6 * total
+    assert project.content()["interaction_cache"] == undisturbed
