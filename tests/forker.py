@@ -1,7 +1,7 @@
 """Runs `personarank` in forked processes, each as killable as any other, without importing torch anew for each.
 
-Reads lines of `{"arguments": […], "output": path, "constants": {"module:NAME": value}}`; answers each with the process
-id and, when it is gone, its status.
+Reads lines of `{"arguments": […], "output": path, "constants": {"module:NAME": value}}`; answers each
+with its process id, and with its status when it is gone.
 """
 
 import importlib
