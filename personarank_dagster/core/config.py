@@ -39,13 +39,12 @@ Decay = Annotated[float, Meta(gt=0, le=1, description="a number in (0, 1]")]
 Rating = Annotated[float, Meta(ge=0, le=5, description="a rating from 0 to 5")]
 TextLength = Annotated[int, Meta(ge=8, le=32768, description="a whole number of tokens from 8 to 32768")]
 BatchSize = Annotated[int, Meta(ge=2, description="a whole number >= 2 (a batch of one has no negatives)")]
-# Several devices come with distributed training; until then more than one would silently be one.
-NumGpus = Annotated[int, Meta(ge=0, le=1, description="0 or 1")]
 Processes = Annotated[int, Meta(ge=0, le=64, description="a whole number from 0 to 64")]
 Flag = Annotated[bool, Meta(description="true or false")]
 # The public scripts write it as a number.
 Switch = Annotated[bool | Literal[0, 1], Meta(description="true or false")]
 ModelName = Annotated[str, Meta(min_length=1, description="a hub id, a path, or bundled:all-MiniLM-L6-v2")]
+Revision = Annotated[str, Meta(min_length=1, description="a commit, tag or branch of the hub")]
 FieldLetters = Annotated[
     str,
     Meta(pattern=r"^[NDIR](,[NDIR])*$", description='letters of N, D, I, R joined by commas, like "N,D,I,R"'),
@@ -99,10 +98,14 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`train.yaml`: the encoder and how it is trained. `lora_*` count with `tune: lora` only."""
+    """`train.yaml`: the encoder and how it is trained. `lora_*` count with `tune: lora` only.
+
+    `num_gpus` counts where the encoder itself is trained; heads are a matter of seconds.
+    """
 
     st_path: ModelName
-    tune: Annotated[Literal["full", "head"], Meta(description="full or head")] = "head"
+    st_revision: Revision | None = None
+    tune: Annotated[Literal["full", "lora", "head"], Meta(description="full, lora or head")] = "head"
     batch_size: BatchSize = 128
     epochs: PositiveInt = 10
     k_recent: PositiveInt = 10
@@ -115,7 +118,15 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     )
     warmup_steps: Count = 10
     grad_accum_steps: PositiveInt = 1
+    weight_decay: Annotated[float, Meta(ge=0, le=10, description="a number in [0, 10]")] = 0.0
+    dropout: Flag = True
+    user_batches: Flag = False
+    validation_share: DropRate = 0.1
+    patience: Count = 0
+    loss: Annotated[Literal["personas", "listwise"], Meta(description="personas or listwise")] = "personas"
     negatives: Annotated[Literal["batch", "catalogue"], Meta(description="batch or catalogue")] = "catalogue"
+    negative_pool: Count = 0
+    hard_negatives: Annotated[int, Meta(ge=0, le=1000, description="a whole number from 0 to 1000")] = 0
     mask_same_user: Flag = False
     mask_same_item: Flag = True
     mask_percpos: Flag = False
@@ -126,7 +137,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     seed: Count = 13
     checkpoint_seconds: Count = 60
     amp: Flag = True
-    num_gpus: NumGpus = 1
+    num_gpus: Processes = 1
     lora_r: PositiveInt = 16
     lora_alpha: PositiveInt = 32
     lora_dropout: DropRate = 0.05

@@ -37,7 +37,7 @@ class EncoderInfo(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     st_path: str
-    tune: Literal["full", "head"]
+    tune: Literal["full", "lora", "head"]
     max_len: int
     dimension: int
     base_fingerprint: str

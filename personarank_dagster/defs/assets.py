@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from personarank_dagster.core.histories import liked_interactions, training_pairs
+from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.defs.caches import CacheBuilder
 from personarank_dagster.defs.embedding import Embedder
@@ -23,6 +23,7 @@ from personarank_dagster.defs.provenance import (
 from personarank_dagster.defs.ranking import metrics_report, rerank_metrics, reranked_candidates
 from personarank_dagster.defs.raw_files import RawFiles
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.defs.training import train, training_metadata
 from personarank_dagster.storage import ingestion
 from personarank_dagster.storage.bad_lines import write_quarantine
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
@@ -141,34 +142,20 @@ def trained_encoder(
     Learned from selections: the profile before a target item against the persona selected for it. Both caches are
     made with it. `out_root/train` always links to the current one.
     """
-    from personarank_dagster.encoding.train import TrainingTables, train_encoder
-    from personarank_dagster.encoding.training import num_steps
-
     config = project.dataset(context.partition_key)
-    liked = liked_interactions(histories, min_rating=config.train.min_rating)
-    pairs = training_pairs(selected_personas, histories, liked, k=config.train.k_recent)
     device = gpu.torch_device()
-    with (
-        progress.track(context, "training", num_steps(pairs.frame.height, config.train)) as advance,
-        resumable_folder(*checkpoint_folder(project, context.partition_key, device)) as checkpoints,
-    ):
-        trained = train_encoder(
+    tables = {"personas": personas, "histories": histories, "selections": selected_personas}
+    with resumable_folder(*checkpoint_folder(project, context.partition_key, device)) as checkpoints:
+        trained, left_out = train(
+            context,
             config,
-            TrainingTables(liked, personas, pairs),
-            Embedder(context, project, gpu, progress).by_model,
+            tables,
+            Embedder(context, project, gpu, progress),
             device=device,
-            on_step=lambda step, steps, loss: advance(1),
             checkpoints=checkpoints,
         )
-    losses = trained.training.losses
-    numbers = {
-        "pairs": pairs.frame.height,
-        "steps": len(losses),
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
-    }
-    seconds = {"training_seconds": trained.training.seconds}
-    return result(project, context, trained, numbers | seconds | gpu.description() | _left_out(pairs.left_out))
+        numbers = training_metadata(trained.record(), trained.cost())
+        return result(project, context, trained, numbers | gpu.description() | _left_out(left_out))
 
 
 @graph_asset("interaction_cache", "caches", {"numpy"}, **GPU_STEP)

@@ -32,7 +32,7 @@ BUNDLED_SHA256 = {
 }
 
 
-def load_model(st_path: str, *, max_len: int, device: str) -> SentenceTransformer:
+def load_model(st_path: str, *, max_len: int, device: str, revision: str | None = None) -> SentenceTransformer:
     """Load a model in fp32 from a folder, the hub, or `bundled:all-MiniLM-L6-v2`.
 
     Only safetensors weights are read and no code of the model is run. Raises EncoderError if the model is not
@@ -43,6 +43,7 @@ def load_model(st_path: str, *, max_len: int, device: str) -> SentenceTransforme
         model = SentenceTransformer(
             source,
             device=device,
+            revision=revision,
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True, "dtype": torch.float32},
         )

@@ -1,30 +1,49 @@
-"""From the tables of a dataset to its trained encoder."""
+"""From the tables of a dataset to its trained encoder; with torchrun on several devices, and without Dagster.
 
-from collections.abc import Callable
+torchrun --standalone --nproc-per-node 4 -m personarank_dagster.encoding.train --dataset amazon
+--personas P.parquet --histories H.parquet --selections S.parquet --out FOLDER
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any
 
+import click
 import msgspec
+import numpy as np
 import polars as pl
+import torch
+from dagster_pipes import open_dagster_pipes
 from sentence_transformers import SentenceTransformer
 
-from personarank_dagster.core.config import DatasetConfig, TrainConfig
+from personarank_dagster.core.config import DatasetConfig, TrainConfig, load_dataset
+from personarank_dagster.core.config import config_dir as datasets_folder
 from personarank_dagster.core.encoders import EncoderInfo
-from personarank_dagster.core.errors import ContractError
-from personarank_dagster.core.histories import TrainingPairs
+from personarank_dagster.core.histories import TrainingPairs, liked_interactions, training_pairs
+from personarank_dagster.core.neighbours import neighbours
 from personarank_dagster.core.profiles import FloatArray, IntArray
-from personarank_dagster.encoding.batches import training_data
-from personarank_dagster.encoding.encoder import (
-    embedding_dimension,
-    load_model,
-    model_fingerprint,
-    save_model,
-)
-from personarank_dagster.encoding.training import OnStep, Training, train_full, train_head
+from personarank_dagster.encoding.batches import TrainingData, training_data
+from personarank_dagster.encoding.callbacks import OnStep
+from personarank_dagster.encoding.encoder import embedding_dimension, encode, load_model, model_fingerprint
+from personarank_dagster.encoding.evaluation import Metrics
+from personarank_dagster.encoding.trained import TrainedEncoder
+from personarank_dagster.encoding.training import Training, train_encoder_weights, train_head
 
-TRAINING_JSON = "training.json"
+# Items of the user's neighbourhood that a held-out target is ranked against.
+HARD_ITEMS = 50
+
+# Written where a rank of several fails: its message, for whoever started them.
+ERROR_FILE = "error-{rank}.txt"
+COST_FILE = "cost.json"
+ENCODER_FOLDER = "encoder"
+INFO_FILE = "encoder.json"
+
+# Set by Dagster Pipes in the processes that it starts.
+PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 
 # (texts, model, its fingerprint, what for) -> vectors of the distinct texts, and the row of each text.
 Embed = Callable[[pl.Series, SentenceTransformer, str, str], tuple[FloatArray, IntArray]]
@@ -39,31 +58,13 @@ class TrainingTables:
     pairs: TrainingPairs
 
 
-@dataclass(frozen=True)
-class TrainedEncoder:
-    """A trained encoder, ready to be written."""
-
-    info: EncoderInfo
-    training: Training
-    config: TrainConfig
-
-    def check(self) -> None:
-        """Raise ContractError unless the loss of every step and every weight is a finite number."""
-        if wrong := [step for step, loss in enumerate(self.training.losses, 1) if not isfinite(loss)]:
-            raise ContractError(f"trained_encoder: the loss must be finite, got none in step {wrong[0]}; lower lr")
-        for name, weight in self.training.model.state_dict().items():
-            if weight.is_floating_point() and not weight.isfinite().all():
-                raise ContractError(f"trained_encoder: weights must be finite, got others in {name}; lower lr")
-
-    def save(self, directory: Path) -> None:
-        """Write a sentence-transformers directory and `training.json`, the record of the training."""
-        save_model(self.training.model, directory)
-        record = msgspec.json.encode(self.record())
-        (directory / TRAINING_JSON).write_bytes(msgspec.json.format(record) + b"\n")
-
-    def record(self) -> dict[str, Any]:
-        """Settings, fingerprints and the loss curve. Nothing in it differs between two runs of one training."""
-        return {"config": self.config, "encoder": self.info, "losses": self.training.losses}
+def training_tables(
+    config: DatasetConfig, personas: pl.DataFrame, histories: pl.DataFrame, selections: pl.DataFrame
+) -> TrainingTables:
+    """The pairs of a dataset. Raises InputError if there are none."""
+    liked = liked_interactions(histories, min_rating=config.train.min_rating)
+    pairs = training_pairs(selections, histories, liked, k=config.train.k_recent)
+    return TrainingTables(liked, personas, pairs)
 
 
 def train_encoder(
@@ -76,23 +77,24 @@ def train_encoder(
     checkpoints: Path | None = None,
 ) -> TrainedEncoder:
     """Train the encoder that `train.yaml` asks for; with a folder for checkpoints, from the last one in it."""
-    model = load_model(config.train.st_path, max_len=config.train.max_len, device=device)
+    settings = config.train
+    model = load_model(settings.st_path, max_len=settings.max_len, device=device, revision=settings.st_revision)
     base_fingerprint = model_fingerprint(model)
-    if config.train.tune == "head":
+    if settings.tune == "head":
         training = _train_head(config, tables, model, embed, base_fingerprint, device, on_step, checkpoints)
         fingerprint = model_fingerprint(training.model)
     else:
-        training = _train_full(config, tables, model, device, on_step, checkpoints)
+        training = _train_weights(config, tables, model, device, on_step, checkpoints)
         base_fingerprint = fingerprint = model_fingerprint(training.model)
     info = EncoderInfo(
-        st_path=config.train.st_path,
-        tune=config.train.tune,
-        max_len=config.train.max_len,
+        st_path=settings.st_path,
+        tune=settings.tune,
+        max_len=settings.max_len,
         dimension=embedding_dimension(model),
         base_fingerprint=base_fingerprint,
         fingerprint=fingerprint,
     )
-    return TrainedEncoder(info, training, config.train)
+    return TrainedEncoder(info, training, settings, device)
 
 
 def _train_head(
@@ -110,7 +112,7 @@ def _train_head(
     persona_vectors, persona_rows = embed(persona_texts, model, fingerprint, "encoding personas")
     return train_head(
         model,
-        training_data(tables.pairs, text_rows, tables.personas),
+        _data(config.train, tables, text_rows),
         config.train,
         interaction_vectors=vectors,
         persona_vectors=persona_vectors[persona_rows],
@@ -120,7 +122,7 @@ def _train_head(
     )
 
 
-def _train_full(
+def _train_weights(
     config: DatasetConfig,
     tables: TrainingTables,
     model: SentenceTransformer,
@@ -131,9 +133,9 @@ def _train_full(
     texts, persona_texts = _texts(config, tables)
     distinct = texts.unique(maintain_order=True)
     text_rows = texts.replace_strict(distinct, pl.int_range(len(distinct), eager=True)).to_numpy()
-    return train_full(
+    return train_encoder_weights(
         model,
-        training_data(tables.pairs, text_rows, tables.personas),
+        _data(config.train, tables, text_rows),
         config.train,
         interaction_texts=distinct.to_list(),
         persona_texts=persona_texts.to_list(),
@@ -143,5 +145,109 @@ def _train_full(
     )
 
 
+def _data(config: TrainConfig, tables: TrainingTables, text_rows: IntArray) -> TrainingData:
+    count = max(HARD_ITEMS, config.hard_negatives)
+    near = neighbours(tables.pairs, tables.liked, tables.personas["item_id"], count=count)
+    return training_data(tables.pairs, text_rows, tables.personas, near)
+
+
 def _texts(config: DatasetConfig, tables: TrainingTables) -> tuple[pl.Series, pl.Series]:
     return config.template.interaction_texts(tables.liked), config.template.persona_texts(tables.personas)
+
+
+def encode_distinct(
+    texts: pl.Series, model: SentenceTransformer, fingerprint: str, task: str
+) -> tuple[FloatArray, IntArray]:
+    """Vectors of the distinct texts, kept nowhere, and the row of each text."""
+    distinct = texts.unique(maintain_order=True)
+    rows = texts.replace_strict(distinct, np.arange(len(distinct)), return_dtype=pl.Int64).to_numpy()
+    return encode(model, distinct.to_list()), rows
+
+
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--config-dir", type=Path, help="Folder of the datasets. [default: $PERSONARANK_CONFIG_DIR, ./configs]")
+@click.option("--dataset", required=True, help="Name of the dataset: its train.yaml and rerank.yaml count.")
+@click.option("--personas", type=_file, required=True, help="Parquet of the asset personas.")
+@click.option("--histories", type=_file, required=True, help="Parquet of the asset histories.")
+@click.option("--selections", type=_file, required=True, help="Parquet of the asset selected_personas.")
+@click.option("--out", type=Path, required=True, help="Folder for encoder/, cost.json and, after a failure, errors.")
+@click.option("--checkpoints", type=Path, help="Folder to continue from, and to keep checkpoints in.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+def main(
+    config_dir: Path | None,
+    dataset: str,
+    personas: Path,
+    histories: Path,
+    selections: Path,
+    out: Path,
+    checkpoints: Path | None,
+    device: str,
+) -> None:
+    """Train the encoder of a dataset from published tables; under torchrun on as many devices as it starts."""
+    rank = int(os.environ.get("RANK", "0"))
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        config = load_dataset(datasets_folder(config_dir), dataset)
+        tables = training_tables(config, *(pl.read_parquet(path) for path in (personas, histories, selections)))
+        with _progress(rank) as on_step:
+            trained = train_encoder(
+                config,
+                tables,
+                encode_distinct,
+                device=device,
+                on_step=on_step,
+                checkpoints=checkpoints,
+            )
+        trained.check()
+        if rank == 0:
+            _write(trained, out)
+    except Exception as error:
+        (out / ERROR_FILE.format(rank=rank)).write_text(f"{type(error).__name__}: {error}")
+        raise
+
+
+@contextmanager
+def _progress(rank: int) -> Iterator[OnStep]:
+    """Lines about the training, now and then, from the first rank: to Dagster where it started this, else here."""
+    if rank != 0:
+        yield lambda step, steps, numbers: None
+    elif PIPES_VARIABLE in os.environ:
+        with open_dagster_pipes() as pipes:
+            yield throttled(pipes.log.info)
+    else:
+        yield throttled(lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def throttled(say: Callable[[str], object], seconds: float = 10) -> OnStep:
+    """Says step, numbers and the time that is left at most every so many seconds, and every evaluation."""
+    started = last = time.monotonic()
+    first = 0
+
+    def on_step(step: int, steps: int, numbers: Metrics) -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        first = first or step
+        if "loss" in numbers and step < steps and now - last < seconds:
+            return
+        last = now
+        left = (steps - step) * (now - started) / max(1, step - first)
+        values = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+        say(f"step {step}/{steps}, {left:.0f} s left: {values}")
+
+    return on_step
+
+
+def _write(trained: TrainedEncoder, out: Path) -> None:
+    folder = out / ENCODER_FOLDER
+    trained.save(folder)
+    (folder / INFO_FILE).write_bytes(msgspec.json.encode(trained.info))
+    (out / COST_FILE).write_bytes(msgspec.json.encode(trained.cost()))
+
+
+if __name__ == "__main__":
+    main()

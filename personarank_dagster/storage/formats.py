@@ -165,6 +165,9 @@ class SavableEncoder(Protocol):
     def save(self, directory: Path) -> None:
         """Write all files but `encoder.json`."""
 
+    def cost(self) -> Mapping[str, float]:
+        """What making it took; differs from run to run, so it stands in the manifest and in no file."""
+
 
 @dataclass(frozen=True)
 class EncoderFormat(OutputFormat[SavableEncoder]):
@@ -182,7 +185,7 @@ class EncoderFormat(OutputFormat[SavableEncoder]):
         written.head("query")
         written.head("document")
         details: Details = msgspec.to_builtins(written.info)
-        return details
+        return details | dict(value.cost())
 
     def read(self, directory: Path, *, lazy: bool = False) -> EncoderDirectory:
         return open_encoder(directory)

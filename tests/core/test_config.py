@@ -80,7 +80,7 @@ def test_config_dir_variable_chooses_the_folder(folder: Path, monkeypatch: pytes
             r"train\.yaml: seed must be a whole number from 0 to 2\^32 - 1, got -1",
         ),
         ("train.yaml", "amp: true", "amp: 1", r"train\.yaml: amp must be true or false, got 1"),
-        ("train.yaml", "tune: head", "tune: ful", r"train\.yaml: tune must be full or head, got 'ful'"),
+        ("train.yaml", "tune: head", "tune: ful", r"train\.yaml: tune must be full, lora or head, got 'ful'"),
         (
             "train.yaml",
             "seed: 13",

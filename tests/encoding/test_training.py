@@ -6,19 +6,21 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from personarank_dagster.core.config import TrainConfig
 from personarank_dagster.core.encoders import EncoderInfo
 from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.profiles import Windows, unit_rows
 from personarank_dagster.encoding.batches import PairCollator, TrainingData
-from personarank_dagster.encoding.encoder import load_model
+from personarank_dagster.encoding.encoder import encode, load_model, save_model
+from personarank_dagster.encoding.models import EncoderModel, HeadModel
 from personarank_dagster.encoding.train import TrainedEncoder
-from personarank_dagster.encoding.training import FullModel, HeadModel, Training, num_steps, train_full, train_head
+from personarank_dagster.encoding.training import Training, num_steps, train_encoder_weights, train_head
 
 RNG = np.random.default_rng(0)
 NUM_PAIRS, NUM_PERSONAS = 40, 10
-CONFIG = TrainConfig(st_path="tiny", batch_size=8, epochs=4, warmup_steps=0, lr=1e-2)
+CONFIG = TrainConfig(st_path="tiny", batch_size=8, epochs=4, warmup_steps=0, lr=1e-2, validation_share=0.0)
 
 # Pair j has the persona j % 10; its two interactions carry that persona's vector, rotated.
 TARGETS = np.arange(NUM_PAIRS) % NUM_PERSONAS
@@ -28,6 +30,7 @@ DATA = TrainingData(
     targets=TARGETS,
     users=np.arange(NUM_PAIRS) // 2,
     persona_items=np.arange(NUM_PERSONAS) // 2,
+    neighbours=np.stack([(TARGETS // 2 + 1) % 5, (TARGETS // 2 + 2) % 5], axis=1),
 )
 PERSONA_VECTORS = unit_rows(RNG.normal(size=(NUM_PERSONAS, 16)).astype(np.float32))
 ROTATION = np.linalg.qr(RNG.normal(size=(16, 16)))[0].astype(np.float32)
@@ -42,7 +45,7 @@ def train(config: TrainConfig, model_path: str, steps: list[int] | None = None):
         interaction_vectors=INTERACTION_VECTORS,
         persona_vectors=PERSONA_VECTORS,
         device="cpu",
-        on_step=lambda step, total, loss: steps.append(total) if steps is not None else None,
+        on_step=lambda step, total, numbers: steps.append(total) if steps is not None else None,
     )
 
 
@@ -80,7 +83,12 @@ def test_a_batch_holds_each_text_once_with_its_weight_in_each_profile() -> None:
 
 def test_a_text_that_a_profile_holds_twice_counts_twice() -> None:
     twice = TrainingData(
-        np.array([4, 4]), Windows(np.array([0]), np.array([2])), TARGETS[:1], DATA.users[:1], DATA.persona_items
+        np.array([4, 4]),
+        Windows(np.array([0]), np.array([2])),
+        TARGETS[:1],
+        DATA.users[:1],
+        DATA.persona_items,
+        DATA.neighbours[:1],
     )
     assert PairCollator(twice, gamma=0.5)([0])["text_weights"].tolist() == [[1.5]]
 
@@ -88,24 +96,29 @@ def test_a_text_that_a_profile_holds_twice_counts_twice() -> None:
 TEXTS = [f"{color} {thing}" for color in ("red", "blue") for thing in ("lamp", "chair", "desk", "item", "a")] * 2
 
 
-def full_model(config: TrainConfig, model_path: str) -> FullModel:
+def encoder_model(config: TrainConfig, model_path: str) -> EncoderModel:
     encoder = load_model(model_path, max_len=32, device="cpu")
-    return FullModel(DATA, config, encoder, TEXTS, TEXTS[:NUM_PERSONAS]).eval()
+    model = EncoderModel(DATA, config, encoder, TEXTS, TEXTS[:NUM_PERSONAS]).eval()
+    model.start_epoch(0)
+    return model
 
 
 def test_batch_and_catalogue_negatives_agree_when_the_batch_holds_every_persona(tiny_model_path: str) -> None:
     batch = PairCollator(DATA, CONFIG.gamma)(range(NUM_PERSONAS))
     losses = [
-        full_model(msgspec.structs.replace(CONFIG, negatives=negatives), tiny_model_path)(**batch)["loss"]
+        encoder_model(msgspec.structs.replace(CONFIG, negatives=negatives), tiny_model_path)(**batch)["loss"]
         for negatives in ("batch", "catalogue")
     ]
     torch.testing.assert_close(*losses)
 
 
-def test_head_and_full_model_start_from_the_same_loss(tiny_model_path: str) -> None:
-    full = full_model(CONFIG, tiny_model_path)
+def test_head_and_encoder_model_start_from_the_same_loss(tiny_model_path: str) -> None:
+    full = encoder_model(CONFIG, tiny_model_path)
     with torch.no_grad():
-        interactions, personas = (full._encode(texts).numpy() for texts in (TEXTS, TEXTS[:NUM_PERSONAS]))
+        interactions, personas = (
+            verb(torch.arange(count)).numpy()
+            for verb, count in ((full.interactions, 20), (full.personas, NUM_PERSONAS))
+        )
     head = HeadModel(DATA, CONFIG, interactions, personas)
     batch = PairCollator(DATA, CONFIG.gamma)([1, 2, 3])
     torch.testing.assert_close(head(**batch)["loss"], full(**batch)["loss"])
@@ -115,15 +128,7 @@ def test_head_and_full_model_start_from_the_same_loss(tiny_model_path: str) -> N
 def test_full_training_changes_the_encoder_and_lowers_the_loss(tiny_model_path: str, negatives: str) -> None:
     config = msgspec.structs.replace(CONFIG, tune="full", epochs=10, lr=3e-3, negatives=negatives)
     before = load_model(tiny_model_path, max_len=32, device="cpu").encode(["red lamp"])
-    training = train_full(
-        load_model(tiny_model_path, max_len=32, device="cpu"),
-        DATA,
-        config,
-        interaction_texts=TEXTS,
-        persona_texts=TEXTS[:NUM_PERSONAS],
-        device="cpu",
-        on_step=lambda step, total, loss: None,
-    )
+    training = train_weights(config, tiny_model_path)
     assert np.mean(training.losses[-5:]) < np.mean(training.losses[:5]) - 0.1
     after = training.model.encode(["red lamp"])
     assert np.abs(np.linalg.norm(after) - 1) < 1e-5
@@ -133,12 +138,12 @@ def test_full_training_changes_the_encoder_and_lowers_the_loss(tiny_model_path: 
 def test_an_encoder_with_a_loss_or_weight_that_is_no_number_is_not_published(tiny_model_path: str) -> None:
     info = EncoderInfo(st_path="", tune="head", max_len=32, dimension=16, base_fingerprint="", fingerprint="")
     training = train(msgspec.structs.replace(CONFIG, max_steps=1), tiny_model_path)
-    assert TrainedEncoder(info, training, CONFIG).check() is None
+    assert TrainedEncoder(info, training, CONFIG, "cpu").check() is None
     with pytest.raises(ContractError, match="the loss must be finite, got none in step 2"):
-        TrainedEncoder(info, replace(training, losses=[1.0, float("nan")]), CONFIG).check()
+        TrainedEncoder(info, replace(training, losses=[1.0, float("nan")]), CONFIG, "cpu").check()
     next(training.model.parameters()).data[0, 0] = float("inf")
     with pytest.raises(ContractError, match="weights must be finite, got others in "):
-        TrainedEncoder(info, training, CONFIG).check()
+        TrainedEncoder(info, training, CONFIG, "cpu").check()
 
 
 def test_users_and_items_are_numbered(tiny_model_path: str) -> None:
@@ -147,7 +152,7 @@ def test_users_and_items_are_numbered(tiny_model_path: str) -> None:
 
     frame = pl.DataFrame({"user_id": ["v", "u"], "target_item_id": ["b", "a"], "unique_persona_id": ["b_P1", "a_P1"]})
     personas = pl.DataFrame({"item_id": ["a", "b", "b"], "unique_persona_id": ["a_P1", "b_P0", "b_P1"]})
-    data = training_data(TrainingPairs(frame, DATA.windows[:2], {}), np.array([0]), personas)
+    data = training_data(TrainingPairs(frame, DATA.windows[:2], {}), np.array([0]), personas, DATA.neighbours[:2])
     assert (data.targets.tolist(), data.users.tolist(), data.persona_items.tolist()) == (
         [2, 0],
         [1, 0],
@@ -159,24 +164,26 @@ class KilledError(Exception):
     """Stands for a kill: nothing is written after it."""
 
 
-@pytest.mark.parametrize("negatives", ["batch", "catalogue"])
-@pytest.mark.parametrize("killed_at", [3, 10, 13])
+@pytest.mark.parametrize(
+    ("tune", "negatives", "killed_at"), [("full", "batch", 3), ("full", "catalogue", 9), ("lora", "catalogue", 13)]
+)
 def test_a_killed_training_continues_to_the_same_weights(
-    tiny_model_path: str, tmp_path: Path, negatives: str, killed_at: int
+    tiny_model_path: str, tmp_path: Path, tune: str, negatives: str, killed_at: int
 ) -> None:
     config = msgspec.structs.replace(
-        CONFIG, tune="full", epochs=3, lr=3e-3, negatives=negatives, checkpoint_seconds=0
+        CONFIG, tune=tune, epochs=4, lr=3e-3, negatives=negatives, checkpoint_seconds=0, validation_share=0.2
     )
 
     def fit(checkpoints: Path | None, kill: int = 0) -> tuple[Training, list[int]]:
         steps: list[int] = []
 
-        def on_step(step: int, total: int, loss: float) -> None:
-            steps.append(step)
-            if step == kill:
-                raise KilledError
+        def on_step(step: int, total: int, numbers: dict[str, float]) -> None:
+            if "loss" in numbers:
+                steps.append(step)
+                if step == kill:
+                    raise KilledError
 
-        trained = train_full(
+        trained = train_encoder_weights(
             load_model(tiny_model_path, max_len=32, device="cpu"),
             DATA,
             config,
@@ -192,10 +199,54 @@ def test_a_killed_training_continues_to_the_same_weights(
     with pytest.raises(KilledError):
         fit(tmp_path, kill=killed_at)
     newest = max(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    broken = newest.with_name("checkpoint-14")
+    broken = newest.with_name("checkpoint-15")
     broken.mkdir()  # killed while it was written
     continued, steps = fit(tmp_path)
-    assert steps == list(range(killed_at, 16))
+    assert steps == list(range(killed_at, 17))
     assert continued.losses == undisturbed.losses
+    assert continued.evaluations == undisturbed.evaluations
+    assert continued.best_step == undisturbed.best_step
     before, after = (trained.model.state_dict() for trained in (undisturbed, continued))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_best_evaluation_gives_the_weights_and_patience_ends_the_training(tiny_model_path: str) -> None:
+    config = msgspec.structs.replace(CONFIG, epochs=30, validation_share=0.3, patience=2, lr=0.3)
+    training = train(config, tiny_model_path)
+    scores = [entry["best_by"] for entry in training.evaluations]
+    best = scores.index(max(scores))
+    assert training.best_step == training.evaluations[best]["step"]
+    assert len(scores) - 1 - best == 2
+    assert len(training.losses) == training.evaluations[-1]["step"] < 30 * 4
+
+
+def test_lora_trains_few_weights_and_is_merged_into_a_plain_model(tiny_model_path: str, tmp_path: Path) -> None:
+    config = msgspec.structs.replace(CONFIG, tune="lora", epochs=10, lr=3e-3, lora_r=16, lora_dropout=0.0)
+    training = train_weights(config, tiny_model_path)
+    assert np.mean(training.losses[-5:]) < np.mean(training.losses[:5]) - 0.05
+    base = load_model(tiny_model_path, max_len=32, device="cpu")
+    assert training.model[0].state_dict().keys() == base[0].state_dict().keys()
+    save_model(training.model, tmp_path)
+    saved = SentenceTransformer(str(tmp_path), device="cpu")
+    np.testing.assert_allclose(saved.encode(TEXTS), encode(training.model, TEXTS), atol=1e-5)
+    assert not np.allclose(saved.encode(TEXTS), encode(base, TEXTS), atol=1e-2)
+
+
+def test_a_large_batch_and_an_accumulated_one_are_the_same(tiny_model_path: str) -> None:
+    weights = []
+    for batch_size, steps in ((16, 1), (4, 4)):
+        config = msgspec.structs.replace(CONFIG, tune="full", batch_size=batch_size, grad_accum_steps=steps, epochs=1)
+        weights.append(train_weights(config, tiny_model_path).model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def train_weights(config: TrainConfig, model_path: str) -> Training:
+    return train_encoder_weights(
+        load_model(model_path, max_len=32, device="cpu"),
+        DATA,
+        config,
+        interaction_texts=TEXTS,
+        persona_texts=TEXTS[:NUM_PERSONAS],
+        device="cpu",
+        on_step=lambda step, total, numbers: None,
+    )

@@ -1,0 +1,167 @@
+"""Run a training for the asset: in this process or, on several devices, as ranks that torchrun starts."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import msgspec
+import polars as pl
+
+from personarank_dagster.core.config import DatasetConfig, config_dir
+from personarank_dagster.core.encoders import EncoderInfo
+from personarank_dagster.core.errors import EncoderError
+from personarank_dagster.defs.embedding import Embedder
+from personarank_dagster.defs.plots import new_figure, picture
+from personarank_dagster.storage.encoder_directory import TRAINING_JSON, open_encoder
+
+if TYPE_CHECKING:
+    from personarank_dagster.encoding.trained import TrainedEncoder
+
+OBSERVATION_SECONDS = 15
+
+Numbers = Mapping[str, float]
+OnStep = Callable[[int, int, Numbers], None]
+Tables = Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class WrittenEncoder:
+    """An encoder that other processes trained and wrote into a folder."""
+
+    info: EncoderInfo
+    folder: Path
+    costs: Mapping[str, float]
+
+    def check(self) -> None:
+        """Nothing: the ranks have checked it before they wrote it."""
+
+    def save(self, directory: Path) -> None:
+        """Copy it."""
+        shutil.copytree(self.folder, directory, dirs_exist_ok=True)
+
+    def cost(self) -> Mapping[str, float]:
+        """What the training took, as the first rank measured it."""
+        return self.costs
+
+    def record(self) -> dict[str, Any]:
+        """The content of `training.json`."""
+        record: dict[str, Any] = msgspec.json.decode((self.folder / TRAINING_JSON).read_bytes())
+        return record
+
+
+def train(
+    context: dg.AssetExecutionContext,
+    config: DatasetConfig,
+    tables: Tables,
+    embedder: Embedder,
+    *,
+    device: str,
+    checkpoints: Path,
+) -> tuple["TrainedEncoder | WrittenEncoder", Mapping[str, int]]:
+    """The trained encoder, and how many selections were left out, by reason."""
+    from personarank_dagster.encoding.train import train_encoder, training_tables
+    from personarank_dagster.encoding.training import num_steps
+
+    prepared = training_tables(config, *tables.values())
+    left_out = prepared.pairs.left_out
+    if config.train.num_gpus > 1 and config.train.tune != "head":
+        return train_on_ranks(context, config, tables, device=device, checkpoints=checkpoints), left_out
+    steps = num_steps(prepared.pairs.frame.height, config.train)
+    with embedder.progress.track(context, "training", steps) as advance:
+        trained = train_encoder(
+            config,
+            prepared,
+            embedder.by_model,
+            device=device,
+            on_step=observer(context, advance),
+            checkpoints=checkpoints,
+        )
+    return trained, left_out
+
+
+def observer(context: dg.AssetExecutionContext, advance: Callable[[int], None]) -> OnStep:
+    """Moves the progress on, and observes the asset with the numbers of the training every now and then."""
+    last = 0.0
+
+    def on_step(step: int, steps: int, numbers: Numbers) -> None:
+        nonlocal last
+        if "loss" in numbers:
+            advance(1)
+        now = time.monotonic()
+        if "loss" not in numbers or now - last >= OBSERVATION_SECONDS:
+            last = now
+            found = {"step": step, "steps": steps, **numbers}
+            context.log_event(dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=found))
+
+    return on_step
+
+
+def train_on_ranks(
+    context: dg.AssetExecutionContext, config: DatasetConfig, tables: Tables, *, device: str, checkpoints: Path
+) -> WrittenEncoder:
+    """Train on `num_gpus` devices, or as many CPU processes, started by torchrun; the first one reports.
+
+    Raises EncoderError with the message of the rank that failed first.
+    """
+    out = checkpoints / "ranks"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    for name, table in tables.items():
+        table.write_parquet(out / f"{name}.parquet")
+    inputs = [argument for name in tables for argument in (f"--{name}", str(out / f"{name}.parquet"))]
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", str(config.train.num_gpus), "-m", "personarank_dagster.encoding.train"),
+        *("--config-dir", str(config_dir()), "--dataset", config.name, "--device", device),
+        *("--out", str(out), "--checkpoints", str(checkpoints), *inputs),
+    ]
+    try:
+        dg.PipesSubprocessClient().run(command=command, context=context)
+    except dg.DagsterError as error:
+        raise EncoderError(first_error(out) or f"trained_encoder: torchrun failed: {error}") from error
+    costs: dict[str, float] = msgspec.json.decode((out / "cost.json").read_bytes())
+    encoder = open_encoder(out / "encoder")
+    return WrittenEncoder(encoder.info, encoder.path, costs)
+
+
+def first_error(out: Path) -> str | None:
+    """Message of the rank that failed first: the others fail because of it."""
+    files = sorted(out.glob("error-*.txt"), key=lambda path: path.stat().st_mtime_ns)
+    if not files:
+        return None
+    rank = files[0].stem.partition("-")[2]
+    return f"trained_encoder: rank {rank} failed: {files[0].read_text()}"
+
+
+def training_metadata(record: Mapping[str, Any], cost: Numbers) -> dict[str, Any]:
+    """Numbers that the UI plots from training to training, and the curves of this one."""
+    losses, base, final = record["losses"], record["base"], record["final"]
+    return {
+        "steps": len(losses),
+        "best_step": record["best_step"],
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        **{f"base {name}": value for name, value in base.items() if name not in ("step", "best_by")},
+        **{f"final {name}": value for name, value in final.items() if name not in ("step", "best_by")},
+        **cost,
+        "curves": _curves(losses, record["evaluations"]),
+    }
+
+
+def _curves(losses: list[float], evaluations: list[Mapping[str, float]]) -> dg.MarkdownMetadataValue:
+    figure, (loss, metric) = new_figure(columns=2)
+    loss.plot(range(1, len(losses) + 1), losses)
+    loss.set_title("loss")
+    loss.set_xlabel("step")
+    for name in ("accuracy@1", "ndcg@10_sampled", "ndcg@10_hard"):
+        metric.plot([entry["step"] for entry in evaluations], [entry[name] for entry in evaluations], label=name)
+    metric.set_title("held-out users")
+    metric.set_xlabel("step")
+    if evaluations:
+        metric.legend()
+    return picture(figure)

@@ -1,0 +1,148 @@
+"""What happens between the steps of a training: progress, epochs with their evaluation, checkpoints."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from personarank_dagster.encoding.batches import PairBatches
+from personarank_dagster.encoding.evaluation import Metrics, Validation, evaluate
+from personarank_dagster.encoding.models import ProfilePersonaModel
+from personarank_dagster.encoding.ranks import rank_and_world
+
+# Hears step, steps in all, and the numbers of the step: its loss, or the metrics of an evaluation.
+OnStep = Callable[[int, int, Metrics], None]
+
+# File that stands in a checkpoint once all others are written.
+WHOLE = "whole"
+SCORE = "best_by"
+
+
+class BestWeights:
+    """The weights that are trained, as they were at the best evaluation so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, model: ProfilePersonaModel) -> None:
+        """Write them, on the first rank."""
+        if rank_and_world()[0] == 0:
+            partial = self.path.with_suffix(".partial")
+            save_file({name: tensor.detach().contiguous() for name, tensor in _trained(model).items()}, partial)
+            partial.rename(self.path)
+
+    def load(self, model: ProfilePersonaModel, history: list[dict[str, Any]]) -> int:
+        """Put them into the model, and return the step that they are from."""
+        step = int(max(_evaluations(history), key=lambda entry: entry[SCORE])["step"])
+        if rank_and_world()[1] > 1:
+            torch.distributed.barrier()
+        saved = load_file(self.path)
+        with torch.no_grad():
+            for name, tensor in _trained(model).items():
+                tensor.copy_(saved[name])
+        return step
+
+
+class Epochs(TrainerCallback):
+    """Starts each epoch, evaluates after it, keeps the best weights, and stops when they no longer get better."""
+
+    def __init__(
+        self,
+        model: ProfilePersonaModel,
+        batches: PairBatches,
+        validation: Validation | None,
+        best: BestWeights,
+        patience: int,
+        on_step: OnStep,
+    ) -> None:
+        self.model, self.batches, self.validation = model, batches, validation
+        self.best, self.patience, self.on_step = best, patience, on_step
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # A checkpoint of the last step of an epoch is older than the evaluation after it.
+        if state.global_step % len(self.batches) == 0:
+            self._evaluate(state, control)
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        epoch, begun = divmod(state.global_step, len(self.batches))
+        self.batches.set_epoch(epoch)
+        # A training that continues within an epoch has what was drawn and encoded at its start in the checkpoint.
+        if not begun:
+            self.model.start_epoch(epoch)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._evaluate(state, control)
+
+    def _evaluate(self, state: TrainerState, control: TrainerControl) -> None:
+        """Evaluate unless this step was, keep the best weights, and stop after `patience` that were no better."""
+        done = _evaluations(state.log_history)
+        if self.validation is None or any(entry["step"] == state.global_step for entry in done):
+            return
+        metrics = evaluate(self.model, self.validation)
+        scores = [*(entry[SCORE] for entry in done), metrics[self.validation.best_by]]
+        if scores[-1] > max(scores[:-1], default=-1.0):
+            self.best.save(self.model)
+        state.log_history.append({**metrics, SCORE: scores[-1], "step": state.global_step})
+        self.on_step(state.global_step, state.max_steps, metrics)
+        waited = len(scores) - 1 - scores.index(max(scores))
+        control.should_training_stop |= 0 < self.patience <= waited
+
+
+class Progress(TrainerCallback):
+    """Reports the loss of every step."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self.on_step = on_step
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if (loss := kwargs["logs"].get("loss")) is not None:
+            self.on_step(state.global_step, state.max_steps, {"loss": float(loss)})
+
+
+class Checkpoints(TrainerCallback):
+    """Saves a checkpoint every so many seconds, and marks it when all of it is written."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        self.saved_at = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        control.should_save = time.monotonic() - self.saved_at >= self.seconds
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if rank_and_world()[0] == 0:
+            (Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / WHOLE).touch()
+        self.saved_at = time.monotonic()
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint; one that was being written when the process was killed is removed."""
+    whole = []
+    for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        if (path / WHOLE).exists():
+            whole.append(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+
+
+def _trained(model: ProfilePersonaModel) -> dict[str, torch.Tensor]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def _evaluations(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [entry for entry in history if SCORE in entry]

@@ -1,0 +1,243 @@
+"""What is trained: how texts and personas become vectors, and the loss of a batch of pairs."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
+
+from personarank_dagster.core.config import TrainConfig
+from personarank_dagster.core.profiles import FloatArray
+from personarank_dagster.encoding import loss
+from personarank_dagster.encoding.batches import TrainingData
+from personarank_dagster.encoding.encoder import embedding_dimension
+from personarank_dagster.encoding.ranks import gather_rows, own_chunks
+
+# Padded tokens that are encoded at once, by kind of device: as many as its caches or its memory take well.
+CHUNK_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 16_384}
+TOKENIZED_AT_ONCE = 1024
+
+
+class ProfilePersonaModel(nn.Module):
+    """Loss of a batch of pairs; how texts become unit vectors is up to the verbs of the subclasses.
+
+    With `negatives: catalogue` the softmax is over a pool: all personas, or as many as `negative_pool` says, drawn
+    anew for each epoch. The personas of the batch are always in it.
+    """
+
+    def __init__(self, data: TrainingData, config: TrainConfig) -> None:
+        super().__init__()
+        self.settings = config
+        self.persona_items: Tensor
+        self.pool: Tensor
+        self.register_buffer("persona_items", torch.from_numpy(data.persona_items), persistent=False)
+        # Part of a checkpoint: a training that continues within an epoch must see the same negatives.
+        self.register_buffer("pool", self._draw_pool(epoch=0))
+
+    @abstractmethod
+    def interactions(self, texts: Tensor) -> Tensor:
+        """Unit vectors (texts, dim) of interaction texts, given by row."""
+
+    @abstractmethod
+    def personas(self, rows: Tensor) -> Tensor:
+        """Unit vectors (rows, dim) of personas, given by row."""
+
+    @abstractmethod
+    def pooled(self, fresh: Tensor, vectors: Tensor, *, others: Tensor) -> Tensor:
+        """Unit vectors of the pool's personas that `others` (pool,) marks; `fresh` personas just got `vectors`."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the epoch's pool."""
+        self.pool = self._draw_pool(epoch).to(self.pool.device)
+
+    def compared(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows (personas,) of the personas in the softmax, the place of each target in them, unit vectors."""
+        fresh, positives = torch.unique(targets, return_inverse=True)
+        vectors = self.personas(fresh)
+        if self.settings.negatives == "batch":
+            return fresh, positives, vectors
+        others = ~torch.isin(self.pool, fresh)
+        pooled = self.pooled(fresh, vectors, others=others)
+        return torch.cat([fresh, self.pool[others]]), positives, torch.cat([vectors, pooled])
+
+    def forward(
+        self, texts: Tensor, text_weights: Tensor, targets: Tensor, users: Tensor, neighbours: Tensor
+    ) -> dict[str, Tensor]:
+        """Loss of the batch that `PairCollator` made."""
+        profiles = loss.weighted_profiles(self.interactions(texts), text_weights)
+        rows, positives, personas = self.compared(targets)
+        # Cosines are divided by a small temperature: they are no place for few bits.
+        with torch.autocast(profiles.device.type, enabled=False):
+            cosines = profiles @ personas.T
+            return {"loss": self._loss(cosines, positives, self.persona_items[rows], users, neighbours)}
+
+    def _loss(self, scores: Tensor, positives: Tensor, items: Tensor, users: Tensor, neighbours: Tensor) -> Tensor:
+        settings = self.settings
+        if settings.loss == "listwise":
+            columns, item_of_persona = torch.unique(items, return_inverse=True)
+            scores = loss.listwise_scores(scores, positives, item_of_persona)
+            positives, items = item_of_persona[positives], columns
+        excluded = torch.zeros_like(scores, dtype=torch.bool)
+        if settings.mask_same_item:
+            excluded |= loss.siblings(items, positives)
+        if settings.mask_same_user:
+            excluded |= loss.same_user(users, positives, scores.shape[1])
+        if settings.mask_percpos:
+            excluded |= loss.above_positive_share(scores, positives, settings.percpos_threshold)
+        if settings.hard_negatives:
+            excluded |= loss.not_neighbours(items, neighbours[:, : settings.hard_negatives])
+        return loss.info_nce(
+            scores,
+            positives,
+            excluded=loss.with_a_negative(excluded, scores, positives),
+            temperature=settings.temperature,
+            label_smoothing=settings.label_smoothing,
+        )
+
+    def _draw_pool(self, epoch: int) -> Tensor:
+        everything = len(self.persona_items)
+        size = min(self.settings.negative_pool or everything, everything)
+        if size == everything:
+            return torch.arange(everything)
+        rng = np.random.default_rng([self.settings.seed, epoch])
+        return torch.from_numpy(np.sort(rng.choice(everything, size, replace=False)))
+
+
+class HeadModel(ProfilePersonaModel):
+    """`tune: head`: one linear map per side, identity at the start, on vectors of the frozen encoder."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        config: TrainConfig,
+        interaction_vectors: FloatArray,
+        persona_vectors: FloatArray,
+    ) -> None:
+        super().__init__(data, config)
+        dimension = persona_vectors.shape[1]
+        self.query, self.document = (nn.Linear(dimension, dimension, bias=False) for _ in range(2))
+        nn.init.eye_(self.query.weight)
+        nn.init.eye_(self.document.weight)
+        self.interaction_vectors: Tensor
+        self.persona_vectors: Tensor
+        self.register_buffer("interaction_vectors", torch.from_numpy(interaction_vectors), persistent=False)
+        self.register_buffer("persona_vectors", torch.from_numpy(persona_vectors), persistent=False)
+
+    def interactions(self, texts: Tensor) -> Tensor:
+        return normalize(self.query(self.interaction_vectors[texts]), dim=1)
+
+    def personas(self, rows: Tensor) -> Tensor:
+        return normalize(self.document(self.persona_vectors[rows]), dim=1)
+
+    def pooled(self, fresh: Tensor, vectors: Tensor, *, others: Tensor) -> Tensor:
+        return self.personas(self.pool[others])
+
+
+class EncoderModel(ProfilePersonaModel):
+    """`tune: full` and `tune: lora`: the encoder itself is trained, whichever of its weights are not frozen.
+
+    A batch is encoded in chunks of texts of like length. No chunk keeps its activations: `checkpoint` computes them
+    again when its gradient is due, with the same dropout, so a batch of any size needs the memory of one chunk
+    (gradient caching, arXiv 2101.06983). With several ranks each encodes its share of the batch's chunks.
+
+    Personas of the pool that are not in the batch have vectors without gradient, encoded at the start of each epoch
+    and replaced whenever a batch encodes one anew.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        config: TrainConfig,
+        encoder: SentenceTransformer,
+        interaction_texts: Sequence[str],
+        persona_texts: Sequence[str],
+    ) -> None:
+        super().__init__(data, config)
+        self.encoder = encoder
+        self.interaction_texts, self.persona_texts = interaction_texts, persona_texts
+        self.interaction_tokens = num_tokens(encoder, interaction_texts)
+        self.persona_tokens = num_tokens(encoder, persona_texts)
+        self.texts_encoded = 0
+        # Vectors of personas by the present weights: evaluations and the start of an epoch need the same ones.
+        self.present: dict[int, Tensor] = {}
+        self.kept: Tensor
+        if config.negatives == "catalogue":
+            self.register_buffer("kept", torch.zeros(len(self.pool), embedding_dimension(encoder)))
+
+    def interactions(self, texts: Tensor) -> Tensor:
+        return self._encode(self.interaction_texts, self.interaction_tokens, texts.tolist())
+
+    def personas(self, rows: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            self.present.clear()
+            return self._encode(self.persona_texts, self.persona_tokens, rows.tolist())
+        missing = [row for row in rows.tolist() if row not in self.present]
+        vectors = self._encode(self.persona_texts, self.persona_tokens, missing) if missing else ()
+        self.present.update(zip(missing, vectors, strict=True))
+        return torch.stack([self.present[row] for row in rows.tolist()])
+
+    def pooled(self, fresh: Tensor, vectors: Tensor, *, others: Tensor) -> Tensor:
+        if self.training:
+            places = torch.searchsorted(self.pool, fresh).clamp(max=len(self.pool) - 1)
+            found = self.pool[places] == fresh
+            self.kept[places[found]] = vectors.detach()[found]
+        return self.kept[others]
+
+    def start_epoch(self, epoch: int) -> None:
+        super().start_epoch(epoch)
+        if self.settings.negatives == "catalogue":
+            was_training = self.training
+            self.eval()
+            with torch.no_grad():
+                self.kept = self.personas(self.pool)
+            self.train(was_training)
+
+    def train(self, mode: bool = True) -> "EncoderModel":
+        super().train(mode)
+        self.encoder.train(mode and self.settings.dropout)
+        return self
+
+    def _encode(self, texts: Sequence[str], tokens: Sequence[int], rows: list[int]) -> Tensor:
+        """Unit vectors (rows, dim) with gradient, where gradients are on."""
+        self.texts_encoded += len(rows)
+        device = self.persona_items.device
+        chunks = list(length_chunks([tokens[row] for row in rows], CHUNK_TOKENS.get(device.type, 2048)))
+        own, by_rank = own_chunks(chunks)
+        parts = [checkpoint(self._vectors, [texts[rows[i]] for i in chunk], use_reentrant=False) for chunk in own]
+        vectors = torch.cat(parts) if parts else torch.zeros(0, embedding_dimension(self.encoder), device=device)
+        order = [i for chunks_of_rank in by_rank for chunk in chunks_of_rank for i in chunk]
+        gathered = gather_rows(vectors, [sum(map(len, chunks_of_rank)) for chunks_of_rank in by_rank])
+        return gathered[np.argsort(order)]
+
+    def _vectors(self, texts: list[str]) -> Tensor:
+        features = self.encoder.preprocess(texts)
+        device = self.persona_items.device
+        on_device = {key: value.to(device) for key, value in features.items() if torch.is_tensor(value)}
+        return normalize(self.encoder(features | on_device)["sentence_embedding"].float(), dim=1)
+
+
+def length_chunks(tokens: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Places of texts, longest first, in chunks of at most `budget` padded tokens, but at least one text."""
+    by_length = np.argsort(-np.asarray(tokens), kind="stable").tolist()
+    begin = 0
+    while begin < len(by_length):
+        size = max(1, budget // max(1, tokens[by_length[begin]]))
+        yield by_length[begin : begin + size]
+        begin += size
+
+
+def num_tokens(encoder: SentenceTransformer, texts: Sequence[str]) -> list[int]:
+    """Tokens that the encoder reads of each text."""
+    return [
+        int(count)
+        for block in _blocks(texts, TOKENIZED_AT_ONCE)
+        for count in encoder.preprocess(block)["attention_mask"].sum(dim=1)
+    ]
+
+
+def _blocks(texts: Sequence[str], size: int) -> Iterable[list[str]]:
+    return (list(texts[begin : begin + size]) for begin in range(0, len(texts), size))

@@ -1,0 +1,51 @@
+"""Ranks of a distributed training: who encodes which texts, and all vectors on every rank."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.functional import pad
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Number of this process and of all; (0, 1) where there is one."""
+    if dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def own_chunks(chunks: Sequence[list[int]]) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """Chunks of this rank, and those of every rank: chunk i belongs to rank i modulo their number."""
+    rank, world = rank_and_world()
+    by_rank = [list(chunks[other::world]) for other in range(world)]
+    return by_rank[rank], by_rank
+
+
+def gather_rows(own: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Rows (all, dim) of all ranks, one rank after the other; `sizes[r]` is the number of rows of rank r.
+
+    With gradient: every rank computes the same loss of the same whole batch, so what a rank needs of the gradient
+    is its own slice; times the number of ranks, because gradients of weights are averaged over them.
+    """
+    if len(sizes) == 1:
+        return own
+    rows: Tensor = _Gather.apply(own, list(sizes))  # type: ignore[no-untyped-call]
+    return rows
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        padded = pad(own, (0, 0, 0, max(sizes) - len(own))).contiguous()
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        rank, world = rank_and_world()
+        begin = sum(ctx.sizes[:rank])
+        return gradients[0][begin : begin + ctx.sizes[rank]] * world, None
