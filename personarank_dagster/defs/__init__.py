@@ -10,3 +10,5 @@ warnings.filterwarnings("ignore", message="Function `observable_source_asset`", 
 warnings.filterwarnings(
     "ignore", message="Specifying a partitions_def on an AssetCheckSpec", category=dg.PreviewWarning
 )
+# The switch of automation conditions is for the raw files too, which are sources.
+warnings.filterwarnings("ignore", message="Parameter `include_sources`", category=dg.BetaWarning)

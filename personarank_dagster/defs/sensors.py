@@ -24,7 +24,7 @@ def raw_files_sensor(
 
 automation_sensor = dg.AutomationConditionSensorDefinition(
     "automation_sensor",
-    target=dg.AssetSelection.all() - REPORT,
+    target=dg.AssetSelection.all(include_sources=True) - REPORT,
     description="The switch of the assets' automation conditions: while it is on, an asset is made anew for a "
     "dataset as soon as what it is made from has changed for that dataset.",
 )

@@ -1,0 +1,59 @@
+"""The files of deploy/, as far as they can be checked without an engine: they parse, and what they name is there."""
+
+import re
+import shlex
+from importlib import import_module
+
+import yaml
+from click.testing import CliRunner
+
+from personarank_dagster.cli import main
+from tests.workspace import ROOT
+
+DEPLOY = ROOT / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+VALUES = yaml.safe_load((DEPLOY / "kubernetes.yaml").read_text())
+
+
+def test_the_services_name_each_other_and_volumes_that_are_declared() -> None:
+    services = COMPOSE["services"]
+    for service in services.values():
+        named = [one.split(":")[0] for one in service.get("volumes", [])]
+        assert {name for name in named if not name.startswith(".")} <= COMPOSE["volumes"].keys()
+        assert all((DEPLOY / name).exists() for name in named if name.startswith("."))
+        assert set(service.get("depends_on", {})) <= services.keys()
+    assert services["ui"]["network_mode"] == "service:proxy"
+    assert (DEPLOY / services["ui"]["build"]["context"] / services["ui"]["build"]["dockerfile"]).is_file()
+
+
+def test_only_the_proxy_with_its_login_is_reached_from_outside() -> None:
+    assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == ["proxy"]
+    assert "basic_auth" in (DEPLOY / "Caddyfile").read_text()
+    assert VALUES["dagsterWebserver"]["service"]["type"] == "ClusterIP"
+
+
+def test_the_commands_and_variables_of_the_files_exist() -> None:
+    command = COMPOSE["services"]["ui"]["command"]
+    assert command[:3] == ["personarank", "ui", "--public-url"]
+    assert CliRunner().invoke(main, [*command[1:2], "--help"]).output.count("--public-url") == 1
+    variables = set(re.findall(r"env: (\w+)", (DEPLOY / "dagster.yaml").read_text()))
+    assert variables <= COMPOSE["services"]["ui"]["environment"].keys()
+    (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
+    assert import_module(deployment["dagsterApiGrpcArgs"][1]).defs
+
+
+def test_a_gpu_is_asked_for() -> None:
+    (device,) = COMPOSE["services"]["ui"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    launcher = VALUES["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    assert launcher["containerConfig"]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_the_image_copies_what_is_there_and_installs_extras_that_exist() -> None:
+    lines = (DEPLOY / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    for line in (line for line in lines if line.startswith("COPY")):
+        sources = [word for word in shlex.split(line)[1:-1] if not word.startswith("--")]
+        assert all((ROOT / source).exists() for source in sources), line
+    (extras,) = re.findall(r"\.\[([\w,]+)\]", "\n".join(lines))
+    declared = (ROOT / "pyproject.toml").read_text()
+    assert all(re.search(rf"^{extra} = \[", declared, re.MULTILINE) for extra in extras.split(","))
