@@ -35,9 +35,9 @@ check: install
 fuzz: install
 	PERSONARANK_FUZZ=10000 $(BIN)/pytest tests/storage/test_fuzz.py
 
-# Two hundred runs that are killed at random moments; the test suite kills twenty.
+# Two hundred runs that are killed at random moments, and whole runs in an object store; the test suite kills twenty.
 torture: install
-	PERSONARANK_KILLS=200 $(BIN)/pytest tests/test_kills.py
+	PERSONARANK_KILLS=200 $(BIN)/pytest tests/test_kills.py tests/test_object_store.py
 
 ui: install
 	$(BIN)/personarank ui --port $(PORT)
