@@ -18,7 +18,7 @@ import polars as pl
 from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.core.ranking import VectorTable
-from personarank_dagster.storage.matrices import release_pages, row_parts, save_matrix
+from personarank_dagster.storage.matrices import release_pages, row_lengths, row_parts, save_matrix
 from personarank_dagster.storage.text_keys import KeyArray
 from personarank_dagster.storage.versions import Version
 
@@ -138,6 +138,5 @@ def _parts(embeddings: VectorTable) -> Iterator[FloatArray]:
 
 
 def _wrong_lengths(vectors: FloatArray, part: slice) -> tuple[slice, IntArray, FloatArray]:
-    chunk = vectors[part].astype(np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", chunk, chunk))
+    lengths = row_lengths(vectors[part])
     return part, np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE)), lengths

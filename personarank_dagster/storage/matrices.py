@@ -10,6 +10,8 @@ import numpy.typing as npt
 Float16Array = npt.NDArray[np.float16]
 
 PART_ROWS = 1 << 14
+# Rows that stay in the processor's cache while they are worked on.
+CACHED_ROWS = 512
 
 
 def row_parts(rows: int) -> Iterator[slice]:
@@ -23,6 +25,30 @@ def save_matrix(file: IO[bytes], parts: Iterable[npt.NDArray[np.floating]], shap
     np.lib.format.write_array_header_1_0(file, header)
     for part in parts:
         file.write(np.ascontiguousarray(part, dtype="<f2").data)
+
+
+def row_lengths(matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Length of each row; NaN or infinite for a row with a number that is not finite."""
+    lengths = np.empty(len(matrix), dtype=np.float32)
+    for begin in range(0, len(matrix), CACHED_ROWS):
+        values = _magnitudes(matrix[begin : begin + CACHED_ROWS])
+        np.einsum("ij,ij->i", values, values, out=lengths[begin : begin + CACHED_ROWS])
+    return np.sqrt(lengths)
+
+
+def _magnitudes(matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Absolute values as fp32. numpy takes fp16 one by one; moved as bits they are three times faster."""
+    if matrix.dtype != np.float16 or not matrix.flags.c_contiguous:
+        return np.abs(matrix.astype(np.float32))
+    bits = (matrix.view(np.uint16) & 0x7FFF).astype(np.uint32)
+    infinite = bits >= 0x7C00
+    bits <<= 13
+    values = bits.view(np.float32)
+    # The exponent of fp16 counts from 15, that of fp32 from 127.
+    values *= np.float32(2.0**112)
+    if infinite.any():
+        values[infinite] = np.nan
+    return values
 
 
 def release_pages(matrix: npt.NDArray[np.floating]) -> None:
