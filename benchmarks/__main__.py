@@ -13,6 +13,8 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
     "rerank": reranking.main,
+    "rerank_million_users": reranking.million,
+    "rerank_one_user": reranking.served,
     "storage": storage.main,
 }
 

@@ -1,71 +1,250 @@
-"""Reranking: a plain loop over users against `core.ranking.rerank`, on the same vectors in the same run."""
+"""Reranking against a plain loop over users, one user through `Reranker`, metrics, and a million users."""
 
+import json
+import math
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from personarank_dagster.core import schemas
+from personarank_dagster.core import metrics, schemas
 from personarank_dagster.core.profiles import unit_rows
-from personarank_dagster.core.ranking import VectorTable, rerank
+from personarank_dagster.core.ranking import Ranker, VectorTable, blocks, order_pairs
+from personarank_dagster.serving import Reranker
+from personarank_dagster.storage.embeddings import CacheTable, MadeWith
+from personarank_dagster.storage.formats import output_format
+from personarank_dagster.storage.reranked import spool
+from personarank_dagster.storage.versions import Provenance, VersionStore
 
-USERS, LOOP_USERS, ITEMS, CANDIDATES, PERSONAS, INTERACTIONS, DIMENSION = 20_000, 500, 20_000, 20, 5, 10, 384
+USERS, LOOP_USERS, ITEMS, CANDIDATES, PERSONAS, INTERACTIONS = 100_000, 300, 50_000, 20, 5, 10
 GAMMA, ALPHA, ROUNDS = 0.65, 0.5, 3
+SERVED_ITEMS, SERVED_USERS, CALLS = 1_000_000, 10_000, 3_000
+MADE_WITH = MadeWith(
+    encoder="e", model="m", dimension=1024, max_len=1, template_version="1", mode="m", fields="", truncated_share=0
+)
 
 
 def main() -> None:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    for dimension in (384, 1024):
+        _against_the_loop(dimension)
+    _metrics()
+
+
+def served() -> None:
+    """One user through `Reranker`, on one core, a million items of 1,024 dimensions in the index."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rng = np.random.default_rng(0)
-    interactions = _vectors(rng, USERS, INTERACTIONS, "user_id", age=True)
-    personas = _vectors(rng, ITEMS, PERSONAS, "item_id", age=False)
-    items = np.stack([rng.choice(ITEMS, CANDIDATES, replace=False) for _ in range(USERS)])
-    scores = -np.sort(-rng.random((USERS, CANDIDATES)), axis=1)
-    candidates = pl.DataFrame(
-        {
-            "user_id": np.repeat(_names(USERS), CANDIDATES),
-            "candidate_rank": np.tile(np.arange(1, CANDIDATES + 1), USERS),
-            "item_id": _names(ITEMS)[items.ravel()],
-            "candidate_score": scores.ravel(),
-        },
-        schema=schemas.CANDIDATES,
-    )
-    ratios = []
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
+        _publish_caches(Path(folder), rng)
+        reranker = Reranker.open(folder)
+        names = _names(SERVED_ITEMS)
+        lists = [
+            [(names[i], float(-n)) for n, i in enumerate(rng.integers(0, SERVED_ITEMS, 20))] for _ in range(CALLS)
+        ]
+        users = _names(SERVED_USERS)[rng.integers(0, SERVED_USERS, CALLS)]
+        for round_name in ("rows not in memory", "rows in memory"):
+            seconds = []
+            for user, candidates in zip(users, lists, strict=True):
+                started = time.perf_counter()
+                reranker.rerank(str(user), candidates, 10)
+                seconds.append(time.perf_counter() - started)
+            p50, p99 = np.quantile(seconds[100:], [0.5, 0.99]) * 1e6
+            print(
+                f"one user, {SERVED_ITEMS:,} items x {PERSONAS} x 1,024, {round_name}: {p50:.0f} us, p99 {p99:.0f} us"
+            )
+
+
+def million() -> None:
+    """Reranking of growing numbers of users from parquet to parquet: seconds and memory beside the mapped vectors."""
+    for users in (10_000, 100_000, 1_000_000):
+        code = f"from benchmarks.reranking import stream; stream({users})"
+        print(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip())
+
+
+def stream(users: int) -> None:
+    """Rerank this many users in blocks, in this process."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
+        vectors = _mapped(Path(folder) / "vectors.npy", 100_000, 384, rng)
+        _write_candidates(Path(folder) / "candidates.parquet", users, rng)
+        index = _interaction_index(users).with_columns(vector_row=pl.col("vector_row") % len(vectors))
+        personas = _index(ITEMS, PERSONAS, "item_id").with_columns(vector_row=pl.col("vector_row") % len(vectors))
+        candidates = pl.scan_parquet(Path(folder) / "candidates.parquet")
+        with _Peak() as peak:
+            started = time.perf_counter()
+            ranker = Ranker.of(
+                VectorTable(vectors, index), VectorTable(vectors, personas), k=INTERACTIONS, gamma=GAMMA
+            )
+            parts = (ranker.rerank(block, lambda ids: np.full(len(ids), ALPHA)) for block in blocks(candidates))
+            table = spool(parts, Path(folder) / "scratch")
+            form = output_format("reranked_candidates", "amazon")
+            ranked = time.perf_counter() - started
+            (Path(folder) / "out").mkdir()
+            form.check("lists", table)
+            form.write(table, Path(folder) / "out")
+            form.version_of(table)
+        whole = time.perf_counter() - started
+        print(
+            f"{users:,} users: ranked in {ranked:.1f} s, checked, hashed and written in {whole - ranked:.1f} s, ",
+            end="",
+        )
+        print(
+            f"peak {peak.bytes / 2**30:.2f} GiB beside mapped files, of which the indexes {peak.before / 2**30:.2f}"
+        )
+
+
+class _Peak:
+    """Highest anonymous memory of this process while it is open."""
+
+    def __enter__(self) -> "_Peak":
+        self.before = self.bytes = _anonymous()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.01):
+            self.bytes = max(self.bytes, _anonymous())
+
+
+def _anonymous() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def _against_the_loop(dimension: int) -> None:
+    rng = np.random.default_rng(0)
+    interactions = VectorTable(_vectors(rng, USERS * INTERACTIONS, dimension), _interaction_index(USERS))
+    personas = VectorTable(_vectors(rng, ITEMS * PERSONAS, dimension), _index(ITEMS, PERSONAS, "item_id"))
+    items, scores, candidates = _candidates(USERS, rng)
+    ranker = Ranker.of(interactions, personas, k=INTERACTIONS, gamma=GAMMA)
+    ranker.rerank(candidates.head(CANDIDATES), _half)
+    ways = {
+        "loop": lambda: _loop(interactions.vectors, personas.vectors, items[:LOOP_USERS], scores[:LOOP_USERS]),
+        "scores and order": lambda: _scores_and_order(ranker, candidates),
+        "table with reasons": lambda: pl.concat(ranker.rerank(block, _half) for block in blocks(candidates)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
-        started = time.perf_counter()
-        expected = _loop(interactions.vectors, personas.vectors, items[:LOOP_USERS], scores[:LOOP_USERS])
-        loop = (time.perf_counter() - started) / LOOP_USERS
-        started = time.perf_counter()
-        reranked = rerank(candidates, interactions, personas, k=INTERACTIONS, gamma=GAMMA, alpha=ALPHA)
-        ours = (time.perf_counter() - started) / USERS
-        ratios.append(loop / ours)
-    same = reranked["item_id"].head(LOOP_USERS * CANDIDATES).to_list() == list(_names(ITEMS)[expected.ravel()])
-    print(
-        f"{USERS:,} users x {CANDIDATES} candidates x {PERSONAS} personas, {DIMENSION} dimensions; same order: {same}"
+        for name, way in ways.items():
+            started = time.perf_counter()
+            result = way()
+            users = LOOP_USERS if name == "loop" else USERS
+            seconds[name].append((time.perf_counter() - started) / users)
+            if name == "loop":
+                expected = result
+    same = result["item_id"].head(LOOP_USERS * CANDIDATES).to_list() == list(_names(ITEMS)[expected.ravel()])
+    read = USERS * (CANDIDATES * PERSONAS + INTERACTIONS) * dimension * 2
+    print(f"{USERS:,} users x {CANDIDATES} x {PERSONAS}, {dimension} dimensions, one core; same order: {same}")
+    for name, each in seconds.items():
+        ratio = statistics.median(loop / ours for loop, ours in zip(seconds["loop"], each, strict=True))
+        rate = CANDIDATES / statistics.median(each) / 1e6
+        bandwidth = read / USERS / statistics.median(each) / 1e9
+        print(f"  {name}: {rate:.2f} million pairs/s, {ratio:.1f} times the loop, {bandwidth:.1f} GB/s read")
+
+
+def _scores_and_order(ranker: Ranker, candidates: pl.DataFrame) -> None:
+    for block in blocks(candidates):
+        lists = ranker.lists(block)
+        alphas = np.full(len(lists), ALPHA)
+        order_pairs(lists, block["candidate_score"].to_numpy(), ranker.score(lists).scores, alphas)
+
+
+def _half(users: pl.Series) -> np.ndarray:
+    return np.full(len(users), ALPHA)
+
+
+def _metrics() -> None:
+    rng = np.random.default_rng(0)
+    _, _, candidates = _candidates(USERS, rng)
+    rank = pl.Series("rank", np.concatenate([rng.permutation(CANDIDATES) + 1 for _ in range(USERS)]), dtype=pl.UInt32)
+    lists = candidates.with_columns(rank)
+    truth = lists.filter(pl.col("rank") == (pl.col("user_id").hash() % 40).cast(pl.UInt32)).select(
+        "user_id", "item_id"
     )
-    print(f"loop {loop * 1e6:.0f} us a user, ours {ours * 1e6:.0f} us: {statistics.median(ratios):.1f} times")
+    missing = lists["user_id"].unique().to_frame().join(truth, on="user_id", how="anti")
+    truth = pl.concat([truth, missing.with_columns(item_id=pl.lit("none"))])
+    ranks = metrics.hit_ranks(lists, truth)
+    places = metrics.place_numbers(ranks["reranked"])
+    ordered = lists.sort("user_id", "rank").group_by("user_id", maintain_order=True).agg("item_id")
+    by_user = dict(ordered.iter_rows())
+    targets = dict(truth.iter_rows())
+    with tempfile.TemporaryDirectory() as folder:
+        lists.write_parquet(Path(folder) / "lists.parquet")
+        lists.sort("user_id", "rank").group_by("user_id", maintain_order=True).agg(
+            results=pl.struct("item_id", "candidate_rank")
+        ).write_ndjson(Path(folder) / "lists.jsonl")
+        scan = pl.scan_parquet(Path(folder) / "lists.parquet")
+        lines, _ = _timed(lambda: _python_metrics(_python_lists(Path(folder) / "lists.jsonl"), targets), 2)
+        loop, expected = _timed(lambda: _python_metrics(by_user, targets), 2)
+        memory, got = _timed(lambda: metrics.metrics_at(places, [5, 10, 20]), 20)
+        disk, _ = _timed(
+            lambda: metrics.metrics_at(
+                metrics.place_numbers(metrics.hit_ranks(scan, truth)["reranked"]), [5, 10, 20]
+            ),
+            5,
+        )
+    equal = max(abs(got[name] - expected[name]) for name in expected)
+    print(f"metrics of {USERS:,} users: Python loop {loop * 1e3:.0f} ms; largest difference {equal:.0e}")
+    print(f"  from places in memory {memory * 1e3:.2f} ms, {loop / memory:.0f} times")
+    print(f"  from lists in parquet {disk * 1e3:.0f} ms, {loop / disk:.1f} times; {lines / disk:.1f} times the loop")
+    print(f"  over JSON Lines of the same lists, which takes {lines * 1e3:.0f} ms with reading")
+    interval, _ = _timed(lambda: metrics.lifts(places, places[::-1], [5, 10, 20]), 3)
+    print(f"  bootstrap of 2,000 resamples {interval * 1e3:.0f} ms")
 
 
-def _vectors(rng: np.random.Generator, groups: int, each: int, name: str, *, age: bool) -> VectorTable:
-    index = {name: np.repeat(_names(groups), each), "vector_row": np.arange(groups * each)}
-    extra = {"age": np.tile(np.arange(each)[::-1], groups)} if age else {"unique_persona_id": _names(groups * each)}
-    vectors = unit_rows(rng.normal(size=(groups * each, DIMENSION)).astype(np.float32)).astype(np.float16)
-    return VectorTable(vectors, pl.DataFrame(index | extra))
+def _python_metrics(lists: dict[str, list[str]], truth: dict[str, str]) -> dict[str, float]:
+    """A user, a metric, a cut-off after the other, as the public evaluation does it."""
+    totals: dict[str, float] = {f"{name}@{k}": 0.0 for k in (5, 10, 20) for name in metrics.METRIC_NAMES}
+    for user, items in lists.items():
+        for k in (5, 10, 20):
+            for place, item in enumerate(items[:k], 1):
+                if item == truth[user]:
+                    totals[f"HIT@{k}"] += 1
+                    totals[f"MRR@{k}"] += 1 / place
+                    totals[f"NDCG@{k}"] += 1 / math.log2(place + 1)
+                    break
+    return {name: total / len(lists) for name, total in totals.items()}
 
 
-def _names(count: int) -> np.ndarray:
-    return np.array([f"{number:08d}" for number in range(count)])
+def _python_lists(path: Path) -> dict[str, list[str]]:
+    with path.open() as file:
+        rows = (json.loads(line) for line in file)
+        return {row["user_id"]: [place["item_id"] for place in row["results"]] for row in rows}
+
+
+def _timed(way: Callable[[], dict], rounds: int) -> tuple[float, dict]:
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        result = way()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds), result
 
 
 def _loop(interactions: np.ndarray, personas: np.ndarray, items: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The plain way: one user, one candidate after the other."""
-    weights = GAMMA ** np.arange(INTERACTIONS)[::-1]
+    """The plain way: one user, one candidate after the other, each with its personas at once."""
+    weights = GAMMA ** np.arange(INTERACTIONS)[::-1].astype(np.float32)
     lists = []
     for user, own in enumerate(items):
-        vectors = interactions[user * INTERACTIONS : (user + 1) * INTERACTIONS].astype(np.float32)
-        profile = (weights[:, None] * vectors).sum(axis=0)
+        profile = weights @ interactions[user * INTERACTIONS : (user + 1) * INTERACTIONS].astype(np.float32)
         profile /= np.linalg.norm(profile)
         best = [
-            max(float(profile @ row.astype(np.float32)) for row in personas[item * PERSONAS : (item + 1) * PERSONAS])
+            float((personas[item * PERSONAS : (item + 1) * PERSONAS].astype(np.float32) @ profile).max())
             for item in own
         ]
         blended = [
@@ -75,3 +254,97 @@ def _loop(interactions: np.ndarray, personas: np.ndarray, items: np.ndarray, sco
         ]
         lists.append(own[sorted(range(CANDIDATES), key=lambda place: -blended[place])])
     return np.stack(lists)
+
+
+def _candidates(users: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, pl.DataFrame]:
+    """Zipf-like lists without repetitions."""
+    starts = (ITEMS * rng.random((users, 1)) ** 3).astype(np.int64)
+    items = (starts + np.cumsum(rng.integers(1, ITEMS // CANDIDATES, (users, CANDIDATES)), axis=1)) % ITEMS
+    scores = -np.sort(-rng.random((users, CANDIDATES)), axis=1)
+    table = pl.DataFrame(
+        {
+            "user_id": np.repeat(_names(users), CANDIDATES),
+            "candidate_rank": np.tile(np.arange(1, CANDIDATES + 1), users),
+            "item_id": _names(ITEMS)[items.ravel()],
+            "candidate_score": scores.ravel(),
+        },
+        schema=schemas.CANDIDATES,
+    )
+    return items, scores, table
+
+
+def _write_candidates(path: Path, users: int, rng: np.random.Generator) -> None:
+    parts = []
+    for begin in range(0, users, 50_000):
+        _, _, part = _candidates(min(50_000, users - begin), rng)
+        shifted = pl.Series(
+            "user_id", np.repeat(_names(begin + 50_000)[begin : begin + part.height // 20], CANDIDATES)
+        )
+        parts.append(path.with_name(f"candidates-{begin:08}.parquet"))
+        part.with_columns(shifted).write_parquet(parts[-1])
+    pl.scan_parquet(parts).sink_parquet(path, row_group_size=50_000)
+    for part_path in parts:
+        part_path.unlink()
+
+
+def _interaction_index(users: int) -> pl.DataFrame:
+    ages = np.tile(np.arange(INTERACTIONS, dtype=np.uint32)[::-1], users)
+    index = _index(users, INTERACTIONS, "user_id")
+    return index.with_columns(item_id=_strings(users * INTERACTIONS) % ITEMS, age=pl.Series(ages)).with_columns(
+        pl.col("item_id").cast(pl.String)
+    )
+
+
+def _index(groups: int, each: int, name: str) -> pl.DataFrame:
+    rows = pl.int_range(groups * each, dtype=pl.UInt32, eager=True)
+    names = (rows // each + 100_000_000).cast(pl.String).str.tail(8).alias(name)
+    return pl.DataFrame([names, rows.cast(pl.String).alias("unique_persona_id"), rows.alias("vector_row")])
+
+
+def _strings(count: int) -> pl.Series:
+    return pl.int_range(count, dtype=pl.UInt32, eager=True)
+
+
+def _names(count: int) -> np.ndarray:
+    return np.array([f"{number:08d}" for number in range(count)])
+
+
+def _vectors(rng: np.random.Generator, rows: int, dimension: int) -> np.ndarray:
+    vectors = np.empty((rows, dimension), np.float16)
+    for begin in range(0, rows, 50_000):
+        part = rng.standard_normal((min(50_000, rows - begin), dimension), dtype=np.float32)
+        vectors[begin : begin + 50_000] = unit_rows(part)
+    return vectors
+
+
+def _mapped(path: Path, rows: int, dimension: int, rng: np.random.Generator) -> np.ndarray:
+    np.save(path, _vectors(rng, rows, dimension))
+    return np.load(path, mmap_mode="r")
+
+
+def _publish_caches(root: Path, rng: np.random.Generator) -> None:
+    """Caches whose vectors repeat, each row in its own place on disk; and what `Reranker` reads beside them."""
+    base = _vectors(rng, 50_000, 1024)
+    sizes = {"interaction_cache": SERVED_USERS * INTERACTIONS, "persona_cache": SERVED_ITEMS * PERSONAS}
+    indexes = {
+        "interaction_cache": _interaction_index(SERVED_USERS),
+        "persona_cache": _index(SERVED_ITEMS, PERSONAS, "item_id"),
+    }
+    for asset, rows in sizes.items():
+        repeated = np.lib.format.open_memmap(root / f"{asset}.npy", "w+", np.float16, (rows, 1024))
+        for begin in range(0, rows, len(base)):
+            repeated[begin : begin + len(base)] = base[: rows - begin]
+        table = CacheTable(repeated, indexes[asset], MADE_WITH)
+        _publish(root, asset, lambda folder, table=table, asset=asset: _write(asset, table, folder))
+        (root / f"{asset}.npy").unlink()
+    _publish(root, "reranked_candidates", lambda _: {"serving_alpha": ALPHA, "user_max_k": 10, "gamma": GAMMA})
+    _publish(root, "trained_encoder", lambda _: {})
+
+
+def _write(asset: str, table: CacheTable, folder: Path) -> dict:
+    return output_format(asset, "amazon").write(table, folder)
+
+
+def _publish(root: Path, asset: str, write: Callable[[Path], dict]) -> None:
+    made_from = Provenance(code_version="1", config_hash="", inputs={})
+    VersionStore(root / "versions", asset, "a").publish(write, run_id="", data_version="e", provenance=made_from)
