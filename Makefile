@@ -5,7 +5,7 @@ PORT ?= 3000
 
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: install demo test check fuzz torture ui bench clean
+.PHONY: install demo test check fuzz torture ui docs-check bench clean
 
 install: .venv/installed
 
@@ -41,6 +41,10 @@ torture: install
 
 ui: install
 	$(BIN)/personarank ui --port $(PORT)
+
+# Every command and link in README and docs.
+docs-check: install
+	$(BIN)/pytest tests/test_docs.py
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import ingestion, reranking, storage
+from benchmarks import ingestion, reranking, start_up, storage
 
 SECTIONS: dict[str, Callable[[], None]] = {
     "ingestion": ingestion.main,
@@ -15,6 +15,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "rerank": reranking.main,
     "rerank_million_users": reranking.million,
     "rerank_one_user": reranking.served,
+    "start_up": start_up.main,
     "storage": storage.main,
 }
 

@@ -1,0 +1,73 @@
+"""Every command and link in the documents: commands parse, targets and files are there (`make docs-check`)."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from personarank_dagster.cli import main
+from personarank_dagster.core.config import ScheduleConfig, load_yaml
+from tests.workspace import ROOT
+
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def blocks(text: str, language: str = "") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands(program: str) -> Iterator[tuple[str, str]]:
+    """Document and command, from blocks of commands and from code between single ticks."""
+    for path in DOCUMENTS:
+        text = path.read_text()
+        lines = [
+            line.split("  #")[0].split(" # ")[0].strip() for block in blocks(text) for line in block.splitlines()
+        ]
+        inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+        yield from ((path.name, line) for line in lines + inline if line.startswith(f"{program} "))
+
+
+@pytest.mark.parametrize(("document", "line"), sorted(set(commands("personarank"))))
+def test_every_command_parses(document: str, line: str) -> None:
+    name, *arguments = shlex.split(line.replace("…", "bucket"))[1:]
+    assert name in main.commands, f"{document}: {line}"
+    command = main.commands[name]
+    if "[" in line:
+        options = {option for one in command.params for option in one.opts}
+        assert set(re.findall(r"--[\w-]+", line)) <= options
+        return
+    required = [one for one in command.params if one.required]
+    if arguments or not required:
+        context = click.Context(command, info_name=name, resilient_parsing=len(arguments) < len(required))
+        command.parse_args(context, arguments)
+
+
+@pytest.mark.parametrize(("document", "line"), sorted(set(commands("make"))))
+def test_every_make_target_is_there(document: str, line: str) -> None:
+    assert line.split()[1] in TARGETS, f"{document}: {line}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_settings_in_the_documents_are_accepted(tmp_path: Path) -> None:
+    schedule, resources = blocks((ROOT / "docs/operations.md").read_text(), "yaml")
+    (tmp_path / "schedule.yaml").write_text(schedule)
+    assert load_yaml(tmp_path / "schedule.yaml", ScheduleConfig).enabled
+    gpu = yaml.safe_load(resources)["resources"]["gpu"]["config"]
+    from personarank_dagster.defs.resources import GpuResource
+
+    assert GpuResource(**gpu).device == "cuda"
