@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import ingestion, reranking, start_up, storage
+from benchmarks import caches, ingestion, reranking, start_up, storage
 
 SECTIONS: dict[str, Callable[[], None]] = {
+    "caches": caches.main,
+    "large_caches": caches.large,
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
     "rerank": reranking.main,

@@ -15,15 +15,8 @@ from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.defs.partitions import dataset_partitions
 from personarank_dagster.defs.resources import GpuResource, ProjectResource
-from personarank_dagster.storage.embeddings import (
-    TEXT_KEYS,
-    MadeWith,
-    check_embeddings,
-    made_with,
-    read_array,
-    read_embeddings,
-)
-from personarank_dagster.storage.matrices import Float16Array
+from personarank_dagster.storage.embeddings import TEXT_KEYS, MadeWith, check_embeddings, made_with, read_embeddings
+from personarank_dagster.storage.matrices import Float16Array, read_array
 from personarank_dagster.storage.text_keys import KeyArray, text_keys
 from personarank_dagster.storage.versions import Version
 

@@ -15,14 +15,7 @@ from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.embedding import Embedded, Embedder
 from personarank_dagster.defs.encoding_processes import BaseModel
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.storage.embeddings import (
-    TEXT_KEYS,
-    CacheTable,
-    MadeWith,
-    made_with,
-    read_array,
-    read_embeddings,
-)
+from personarank_dagster.storage.embeddings import TEXT_KEYS, CacheTable, MadeWith, made_with, read_embeddings
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.external_caches import (
     check_one_external_encoder,
@@ -31,7 +24,9 @@ from personarank_dagster.storage.external_caches import (
     write_external_interactions,
     write_external_personas,
 )
+from personarank_dagster.storage.matrices import read_array
 from personarank_dagster.storage.scratch import ScratchFolder
+from personarank_dagster.storage.vector_store import prune_vectors
 
 CACHES = ("interaction_cache", "persona_cache")
 
@@ -163,3 +158,17 @@ def _base_table(project: ProjectResource, partition: str, asset: str) -> VectorT
     if (places < 0).any():
         return None
     return VectorTable(store.vectors(places), read_embeddings(version.directory).index)
+
+
+def retire_vectors(project: ProjectResource, partition: str, *, dry_run: bool) -> list[tuple[str, int, bool]]:
+    """Remove the vectors of encoders that no version of a dataset is by: name of the store, bytes, whether in use.
+
+    Before anything is published all stay: the next run goes on with them.
+    """
+    encoders = project.versions("trained_encoder", partition)
+    keep = {encoders.open(name).manifest.details["base_fingerprint"] for name in encoders.names()}
+    for store in (project.versions(asset, partition) for asset in CACHES):
+        # An external cache has no vectors here.
+        keep |= {vectors for name in store.names() if (vectors := made_with(store.open(name)).vectors)}
+    root = project.dataset(partition).data.out_root / "vectors"
+    return list(prune_vectors(root, keep=keep, dry_run=dry_run)) if keep else []

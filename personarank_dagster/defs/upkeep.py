@@ -8,6 +8,7 @@ import dagster as dg
 
 from personarank_dagster.core.config import config_dir, dataset_names
 from personarank_dagster.core.errors import ConfigError, StorageError
+from personarank_dagster.defs.caches import retire_vectors
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import UPSTREAM, checkpoint_folder
 from personarank_dagster.defs.resources import ProjectResource
@@ -113,6 +114,9 @@ def retire(project: ProjectResource, *, keep: int | None, dry_run: bool) -> list
             size = store.bytes_of(name)
             in_use = not dry_run and not store.remove(name)
             found.append(Removed(store.asset, store.partition, name, size, in_use))
+    for dataset in dataset_names(config_dir()):
+        pruned = retire_vectors(project, dataset, dry_run=dry_run)
+        found += [Removed("vectors", dataset, name, size, in_use) for name, size, in_use in pruned]
     return found
 
 

@@ -1,7 +1,7 @@
 """Embeddings on disk: `vectors.npy` (fp16, memory-mapped) and `index.parquet`, which says what each row is.
 
-Beside them, for caches, `text_keys.npy`: the key of the text of each vector. Matrices are written, checked and hashed
-in parts, so that they may be larger than memory.
+Beside them, for caches, `text_keys.npy`, the key of the text of each vector, and the files of `mapped_cache`.
+Matrices are written, checked and hashed in parts, so that they may be larger than memory.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ import polars as pl
 from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.core.ranking import VectorTable
-from personarank_dagster.storage.matrices import release_pages, row_lengths, row_parts, save_matrix
+from personarank_dagster.storage.mapped_cache import VECTORS, write_lookup
+from personarank_dagster.storage.matrices import read_array, release_pages, row_lengths, row_parts, save_matrix
 from personarank_dagster.storage.text_keys import KeyArray
 from personarank_dagster.storage.versions import Version
 
-VECTORS = "vectors.npy"
 INDEX = "index.parquet"
 TEXT_KEYS = "text_keys.npy"
 
@@ -74,6 +74,7 @@ def write_embeddings(directory: Path, embeddings: VectorTable) -> dict[str, Any]
     numbers = {"rows": embeddings.index.height, "vectors": len(vectors), "dimension": vectors.shape[1]}
     if not isinstance(embeddings, CacheTable):
         return numbers
+    write_lookup(directory, embeddings.index)
     if embeddings.text_keys is not None:
         np.save(directory / TEXT_KEYS, embeddings.text_keys, allow_pickle=False)
     return {**numbers, MADE_WITH: msgspec.to_builtins(embeddings.made_with)}
@@ -94,14 +95,6 @@ def made_with(cache: Version) -> MadeWith:
         return msgspec.convert(cache.manifest.details[MADE_WITH], MadeWith)
     except (KeyError, msgspec.ValidationError) as error:
         raise StorageError(f"{cache.directory}: does not say what it was made with; materialise it again") from error
-
-
-def read_array(path: Path) -> Any:
-    """Memory-map an array. Raises StorageError if the file is missing or damaged."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{path}: embeddings cannot be read: {error}") from error
 
 
 def check_embeddings(name: str, embeddings: VectorTable) -> None:

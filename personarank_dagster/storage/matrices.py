@@ -2,10 +2,13 @@
 
 import mmap
 from collections.abc import Iterable, Iterator
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from personarank_dagster.core.errors import StorageError
 
 Float16Array = npt.NDArray[np.float16]
 
@@ -56,3 +59,11 @@ def release_pages(matrix: npt.NDArray[np.floating]) -> None:
     mapped = getattr(matrix, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def read_array(path: Path) -> Any:
+    """Memory-map an array. Raises StorageError if the file is missing or damaged."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path}: embeddings cannot be read: {error}") from error

@@ -29,6 +29,27 @@ def distinct_rows(keys: KeyArray) -> tuple[IntArray, IntArray]:
     return np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first]
 
 
+def rows_of_keys(table: KeyArray, keys: KeyArray) -> IntArray:
+    """Column of each key (keys, 2) in a table, -1 where it is not there.
+
+    The first two rows of the table are the halves of its keys; it is sorted by the first.
+    """
+    high, low = table[0], table[1]
+    rows = np.searchsorted(high, keys[:, 0])
+    found = np.full(len(keys), -1, dtype=np.int64)
+    open_keys = np.arange(len(keys))
+    while len(open_keys):
+        open_keys = open_keys[rows[open_keys] < len(high)]
+        at = rows[open_keys]
+        same_half = high[at] == keys[open_keys, 0]
+        open_keys, at = open_keys[same_half], at[same_half]
+        same = low[at] == keys[open_keys, 1]
+        found[open_keys[same]] = at[same]
+        open_keys = open_keys[~same]
+        rows[open_keys] += 1
+    return found
+
+
 def _slices(texts: pl.Series) -> list[pl.Series]:
     return [texts.slice(begin, SLICE_TEXTS) for begin in range(0, len(texts), SLICE_TEXTS)]
 

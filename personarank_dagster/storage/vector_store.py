@@ -28,7 +28,7 @@ from personarank_dagster.core.errors import StorageError
 from personarank_dagster.core.profiles import IntArray
 from personarank_dagster.core.texts import text_windows
 from personarank_dagster.storage.matrices import Float16Array, row_parts, save_matrix
-from personarank_dagster.storage.text_keys import KeyArray
+from personarank_dagster.storage.text_keys import KeyArray, rows_of_keys
 
 BoolArray = npt.NDArray[np.bool_]
 EncodeTexts = Callable[[Iterable[list[str]]], Iterable[EncodedTexts]]
@@ -66,7 +66,7 @@ class VectorStore:
         offset = 0
         for block in self._blocks:
             open_keys = np.flatnonzero(found < 0)
-            rows = _rows_of(block.keys, keys[open_keys])
+            rows = rows_of_keys(block.keys, keys[open_keys])
             found[open_keys[rows >= 0]] = rows[rows >= 0] + offset
             offset += len(block.vectors)
         return found
@@ -196,18 +196,24 @@ class _BlockWriter:
             self._writing.result()
 
 
-def prune_vectors(root: Path, *, keep: Collection[str]) -> list[Path]:
-    """Remove the stores whose name begins with none of `keep`, but none that a process has open; returns them."""
-    removed = []
+def prune_vectors(root: Path, *, keep: Collection[str], dry_run: bool = False) -> Iterator[tuple[str, int, bool]]:
+    """Remove stores whose name begins with none of `keep`: name, bytes, and whether a process has it open.
+
+    Those that are open stay. With `dry_run` nothing is removed.
+    """
     for folder in sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(tuple(keep))):
-        with (folder / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            shutil.rmtree(folder, ignore_errors=True)
-        removed.append(folder)
-    return removed
+        size = sum(path.stat().st_size for path in folder.glob("*"))
+        yield folder.name, size, not dry_run and not _removed(folder)
+
+
+def _removed(folder: Path) -> bool:
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 def _open_block(path: Path) -> _Block:
@@ -219,24 +225,6 @@ def _open_block(path: Path) -> _Block:
     except (OSError, ValueError) as error:
         raise StorageError(f"{path}: cannot be read: {error}; remove {path.parent} to encode anew") from error
     return _Block(keys, vectors)
-
-
-def _rows_of(block: KeyArray, keys: KeyArray) -> IntArray:
-    """Row of each key in a block, -1 where it is not there. First halves that are equal follow one another."""
-    high, low = block[0], block[1]
-    rows = np.searchsorted(high, keys[:, 0])
-    found = np.full(len(keys), -1, dtype=np.int64)
-    open_keys = np.arange(len(keys))
-    while len(open_keys):
-        open_keys = open_keys[rows[open_keys] < len(high)]
-        at = rows[open_keys]
-        same_half = high[at] == keys[open_keys, 0]
-        open_keys, at = open_keys[same_half], at[same_half]
-        same = low[at] == keys[open_keys, 1]
-        found[open_keys[same]] = at[same]
-        open_keys = open_keys[~same]
-        rows[open_keys] += 1
-    return found
 
 
 @contextmanager

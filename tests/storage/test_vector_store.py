@@ -119,6 +119,9 @@ def test_stores_of_other_encoders_are_pruned_unless_in_use(tmp_path: Path) -> No
     for name in ("kept-fp32", "old-fp32", "used-fp32"):
         add(VectorStore(tmp_path, name), ["a"])
     used = VectorStore(tmp_path, "used-fp32")
-    assert [path.name for path in prune_vectors(tmp_path, keep=["kept"])] == ["old-fp32"]
+    listed = list(prune_vectors(tmp_path, keep=["kept"], dry_run=True))
+    assert [(name, in_use) for name, _, in_use in listed] == [("old-fp32", False), ("used-fp32", False)]
+    pruned = list(prune_vectors(tmp_path, keep=["kept"]))
+    assert [(name, in_use) for name, _, in_use in pruned] == [("old-fp32", False), ("used-fp32", True)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept-fp32", "used-fp32"]
     assert len(used) == 1
