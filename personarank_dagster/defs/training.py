@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import msgspec
 import polars as pl
+from dagster._core.errors import DagsterPipesExecutionError
 
 from personarank_dagster.core.config import DatasetConfig, config_dir
 from personarank_dagster.core.encoders import EncoderInfo
@@ -122,7 +123,7 @@ def train_on_ranks(
     ]
     try:
         dg.PipesSubprocessClient().run(command=command, context=context)
-    except dg.DagsterError as error:
+    except DagsterPipesExecutionError as error:
         raise EncoderError(first_error(out) or f"trained_encoder: torchrun failed: {error}") from error
     costs: dict[str, float] = msgspec.json.decode((out / "cost.json").read_bytes())
     encoder = open_encoder(out / "encoder")

@@ -14,7 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from personarank_dagster.encoding.batches import PairBatches
 from personarank_dagster.encoding.evaluation import Metrics, Validation, evaluate
 from personarank_dagster.encoding.models import ProfilePersonaModel
-from personarank_dagster.encoding.ranks import rank_and_world
+from personarank_dagster.encoding.ranks import agreed, rank_and_world
 
 # Hears step, steps in all, and the numbers of the step: its loss, or the metrics of an evaluation.
 OnStep = Callable[[int, int, Metrics], None]
@@ -121,7 +121,7 @@ class Checkpoints(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        control.should_save = time.monotonic() - self.saved_at >= self.seconds
+        control.should_save = agreed(time.monotonic() - self.saved_at >= self.seconds)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if rank_and_world()[0] == 0:

@@ -15,7 +15,7 @@ from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.encoding import loss
 from personarank_dagster.encoding.batches import TrainingData
 from personarank_dagster.encoding.encoder import embedding_dimension
-from personarank_dagster.encoding.ranks import gather_rows, own_chunks
+from personarank_dagster.encoding.ranks import gather_rows, own_chunks, rank_and_world
 
 # Padded tokens that are encoded at once, by kind of device: as many as its caches or its memory take well.
 CHUNK_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 16_384}
@@ -205,10 +205,13 @@ class EncoderModel(ProfilePersonaModel):
         """Unit vectors (rows, dim) with gradient, where gradients are on."""
         self.texts_encoded += len(rows)
         device = self.persona_items.device
-        chunks = list(length_chunks([tokens[row] for row in rows], CHUNK_TOKENS.get(device.type, 2048)))
-        own, by_rank = own_chunks(chunks)
+        share = -(-len(rows) // rank_and_world()[1])
+        chunks = length_chunks([tokens[row] for row in rows], CHUNK_TOKENS.get(device.type, 2048), at_most=share)
+        own, by_rank = own_chunks(list(chunks))
         parts = [checkpoint(self._vectors, [texts[rows[i]] for i in chunk], use_reentrant=False) for chunk in own]
-        vectors = torch.cat(parts) if parts else torch.zeros(0, embedding_dimension(self.encoder), device=device)
+        # A rank without a text takes part in the gradient all the same.
+        nothing = torch.zeros(0, embedding_dimension(self.encoder), device=device, requires_grad=True)
+        vectors = torch.cat(parts) if parts else nothing
         order = [i for chunks_of_rank in by_rank for chunk in chunks_of_rank for i in chunk]
         gathered = gather_rows(vectors, [sum(map(len, chunks_of_rank)) for chunks_of_rank in by_rank])
         return gathered[np.argsort(order)]
@@ -220,12 +223,12 @@ class EncoderModel(ProfilePersonaModel):
         return normalize(self.encoder(features | on_device)["sentence_embedding"].float(), dim=1)
 
 
-def length_chunks(tokens: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Places of texts, longest first, in chunks of at most `budget` padded tokens, but at least one text."""
+def length_chunks(tokens: Sequence[int], budget: int, *, at_most: int) -> Iterator[list[int]]:
+    """Places of texts, longest first, in chunks of up to `budget` padded tokens and `at_most` texts, but of one."""
     by_length = np.argsort(-np.asarray(tokens), kind="stable").tolist()
     begin = 0
     while begin < len(by_length):
-        size = max(1, budget // max(1, tokens[by_length[begin]]))
+        size = max(1, min(at_most, budget // max(1, tokens[by_length[begin]])))
         yield by_length[begin : begin + size]
         begin += size
 

@@ -16,6 +16,15 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
+def agreed(decision: bool) -> bool:
+    """The first rank's decision, on every rank: their clocks differ, and a checkpoint is the work of all."""
+    if rank_and_world()[1] == 1:
+        return decision
+    decisions = [decision]
+    dist.broadcast_object_list(decisions, src=0)
+    return decisions[0]
+
+
 def own_chunks(chunks: Sequence[list[int]]) -> tuple[list[list[int]], list[list[list[int]]]]:
     """Chunks of this rank, and those of every rank: chunk i belongs to rank i modulo their number."""
     rank, world = rank_and_world()

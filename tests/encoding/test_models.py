@@ -207,5 +207,6 @@ def test_dropout_agrees_between_the_two_passes(tiny_model_path: str, monkeypatch
 
 
 def test_chunks_hold_texts_of_like_length_and_at_most_the_budget() -> None:
-    chunks = list(length_chunks([3, 50, 4, 2, 3, 9], 10))
+    chunks = list(length_chunks([3, 50, 4, 2, 3, 9], 10, at_most=9))
     assert chunks == [[1], [5], [2, 0], [4, 3]]
+    assert list(length_chunks([3, 4, 2], 100, at_most=2)) == [[1, 0], [2]]
