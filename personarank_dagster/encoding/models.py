@@ -208,10 +208,12 @@ class EncoderModel(ProfilePersonaModel):
         share = -(-len(rows) // rank_and_world()[1])
         chunks = length_chunks([tokens[row] for row in rows], CHUNK_TOKENS.get(device.type, 2048), at_most=share)
         own, by_rank = own_chunks(list(chunks))
-        parts = [checkpoint(self._vectors, [texts[rows[i]] for i in chunk], use_reentrant=False) for chunk in own]
-        # A rank without a text takes part in the gradient all the same.
-        nothing = torch.zeros(0, embedding_dimension(self.encoder), device=device, requires_grad=True)
-        vectors = torch.cat(parts) if parts else nothing
+        # A rank without a text encodes one for nothing: all wait for its gradient of every weight, be it zero.
+        encoded = [
+            checkpoint(self._vectors, [texts[rows[i]] for i in chunk], use_reentrant=False)
+            for chunk in own or [by_rank[0][0][:1]]
+        ]
+        vectors = torch.cat(encoded)[: sum(map(len, own))]
         order = [i for chunks_of_rank in by_rank for chunk in chunks_of_rank for i in chunk]
         gathered = gather_rows(vectors, [sum(map(len, chunks_of_rank)) for chunks_of_rank in by_rank])
         return gathered[np.argsort(order)]
