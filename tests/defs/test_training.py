@@ -32,13 +32,6 @@ def test_two_ranks_train_one_encoder_with_its_record(workspace: TinyWorkspace) -
     assert (encoder / "modules.json").is_file()
 
 
-def test_a_failing_rank_fails_the_asset_with_its_own_error(workspace: TinyWorkspace) -> None:
-    edit(workspace.folder / "configs/amazon/train.yaml", {"max_len: 256": "max_len: 30000"})
-    ended = workspace.call(*TRAINED)
-    assert ended.code == 1
-    assert "failed: EncoderError: max_len must be at most" in ended.output
-
-
 def test_the_first_rank_that_failed_is_named(tmp_path: Path) -> None:
     assert first_error(tmp_path) is None
     for rank, message in ((1, "ValueError: broken"), (0, "ConnectionError: peer is gone")):
