@@ -21,8 +21,9 @@ demo: install
 	@echo
 	@echo "Open the Dagster UI with the runs of this demo: make ui, then http://127.0.0.1:$(PORT)"
 
+# Two processes, a file of tests in one of them; each with one thread, so that they do not take turns.
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff format --check
