@@ -38,8 +38,9 @@ def test_the_outputs_have_the_shape_of_the_contract(
 ) -> None:
     lines = (workspace.folder / "outputs/films/rerank/reranked.jsonl").read_text().splitlines()
     keys = {"item_id", "score", "candidate_score", "persona_score", "unique_persona_id"}
+    keys |= {"candidate_rank", "interactions"}
     for found in map(json.loads, lines):
-        assert found.keys() == {"user_id", "results"}
+        assert found.keys() == {"user_id", "alpha", "results"}
         assert all(result.keys() == keys for result in found["results"])
         scores = [result["score"] for result in found["results"]]
         assert scores == sorted(scores, reverse=True)
@@ -132,8 +133,7 @@ def test_a_changed_setting_reruns_only_what_depends_on_it(
     with workspace.edited("films/rerank.yaml", "alpha: 0.5", "alpha: 0.0"):
         changed = workspace.call("run", "--partition", "films")
         metrics = workspace.metrics("films")
-    assert "films: reranked_candidates (its settings changed)" in changed.stdout
-    assert "films: rerank_metrics (after reranked_candidates)" in changed.stdout
+    assert "films: reranked_candidates, rerank_metrics (its settings changed)" in changed.stdout
     assert "trained_encoder" not in changed.stdout
     assert metrics["reranked"] == metrics["candidate"]
 
@@ -147,7 +147,7 @@ def test_a_changed_file_reruns_its_asset_and_a_broken_one_keeps_the_last_good_ou
     with workspace.edited("amazon/data.yaml", "../../data/amazon/gt.jsonl.gz", "../../data/broken.jsonl"):
         failed = workspace.call("run", "--partition", "amazon")
     assert failed.returncode == 1
-    assert "ground_truth (raw/gt changed)" in failed.stdout
+    assert "ground_truth, reranked_candidates (raw/gt changed)" in failed.stdout
     assert "broken.jsonl line 2, field item_id: is missing" in failed.stderr
     assert workspace.metrics("amazon") == before
 
