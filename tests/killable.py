@@ -18,7 +18,7 @@ from personarank_dagster.defs.provenance import UPSTREAM
 from personarank_dagster.defs.runs import REPORT
 from personarank_dagster.storage.sample_files import write_sample_files
 from personarank_dagster.storage.versions import Version, VersionStore
-from tests.encoding.tiny_model import save_tiny_model
+from tests.tiny_models import write_tiny_model
 
 ROOT = Path(__file__).parents[1]
 # Settings that make a training of many short steps, with a checkpoint after each.
@@ -42,7 +42,7 @@ class TinyWorkspace:
         shutil.copy(ROOT / "dagster.yaml", folder)
         for seed in (1, 2):
             write_sample_files(folder / "data" / str(seed), num_users=8, seed=seed)
-        model = save_tiny_model(folder / "tiny", _words(SampleDataset("amazon", 8, 1)))
+        model = write_tiny_model(folder / "tiny", _words(SampleDataset("amazon", 8, 1)))
         shutil.copytree(ROOT / "configs" / "amazon", folder / "configs" / "amazon")
         edit(folder / "configs/amazon/data.yaml", {"../../data/sample/": "../../data/1/"})
         edit(folder / "configs/amazon/train.yaml", {"bundled:all-MiniLM-L6-v2": model} | TRAINING | CHECKPOINTS)

@@ -64,6 +64,7 @@ def test_the_lineage_shows_the_graph(browser: Browser) -> None:
     page.get_by_text("training").first.wait_for()
     page.keyboard.press("Alt+KeyE")
     page.get_by_text("trained_encoder").first.wait_for()
+    assert page.get_by_text("persona_cache").first.is_visible()
     browser.picture("lineage")
 
 
@@ -123,5 +124,5 @@ def test_a_schedule_is_turned_on(browser: Browser) -> None:
         found = browser.server.graphql(SCHEDULE, selector=selector)["scheduleOrError"]
         return str(found["scheduleState"]["status"])
 
-    browser.server.wait_for(lambda: status() == "RUNNING", seconds=30)
+    assert browser.server.wait_for(lambda: status() == "RUNNING", seconds=30)
     browser.picture("automation")
