@@ -64,7 +64,7 @@ def test_the_lineage_shows_the_graph(browser: Browser) -> None:
     page.get_by_text("training").first.wait_for()
     page.keyboard.press("Alt+KeyE")
     page.get_by_text("trained_encoder").first.wait_for()
-    assert page.get_by_text("persona_cache").first.is_visible()
+    assert page.get_by_text("trained_encoder").first.is_visible()
     browser.picture("lineage")
 
 
