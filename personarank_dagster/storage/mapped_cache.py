@@ -50,8 +50,8 @@ def open_cache(directory: Path) -> MappedCache:
 
 
 def write_lookup(directory: Path, index: pl.DataFrame) -> None:
-    """Write what `open_cache` needs beside the vectors; index rows with the same first column stand together."""
-    name = index.columns[0]
+    """Write what `open_cache` needs beside the vectors; the index rows of a user, or of an item, stand together."""
+    name = "user_id" if "user_id" in index.columns else "item_id"
     groups = index.lazy().with_row_index("row").group_by(name, maintain_order=True)
     found = groups.agg(first=pl.col("row").min(), count=pl.len()).collect()
     table = np.stack([*text_keys(found[name]).T, found["first"].to_numpy(), found["count"].to_numpy()]).astype(
