@@ -70,7 +70,12 @@ class Account:
             raise InputError(f"{self.path}: {self.num_bad} bad lines hold {limit}\n{self._places}")
 
     def close(self) -> None:
-        """Raise InputError if the bad lines stop the run: in `fail` any, in `quarantine` too many."""
+        """Raise InputError for an empty file, or bad lines that stop the run: in `fail` any, else too many."""
+        if not self.num_lines:
+            raise InputError(
+                f"{self.path}: expected at least one line, got an empty file; write it again, or leave its key "
+                "out of data.yaml if it is optional"
+            )
         share = self.rules.max_bad_share
         if not self.num_bad or (self.rules.on_bad_row == "quarantine" and self.num_bad <= share * self.num_lines):
             return

@@ -326,8 +326,11 @@ def test_carriage_returns_and_blank_lines_are_white_space(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["gt.jsonl", "gt.jsonl.gz"])
-def test_an_empty_file_is_an_empty_table(tmp_path: Path, name: str) -> None:
-    assert ingestion.read_ground_truth(lines(tmp_path / name)).table.is_empty()
+@pytest.mark.parametrize("on_bad_row", ["fail", "quarantine"])
+@pytest.mark.parametrize("content", [[], ["", "  "]])
+def test_an_empty_file_is_refused(tmp_path: Path, name: str, on_bad_row: Any, content: list[str]) -> None:
+    with pytest.raises(InputError, match="expected at least one line, got an empty file"):
+        ingestion.read_ground_truth(lines(tmp_path / name, *content), ReadRules(on_bad_row=on_bad_row))
 
 
 def test_a_line_over_the_limit_stops_before_it_is_in_memory(tmp_path: Path) -> None:
