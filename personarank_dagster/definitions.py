@@ -9,7 +9,7 @@ from personarank_dagster.defs.freshness import metrics_are_recent
 from personarank_dagster.defs.io_managers import VersionedIOManager
 from personarank_dagster.defs.jobs import DATASET_JOBS, metrics_report_job
 from personarank_dagster.defs.ranking_checks import all_ranking_checks
-from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource, bounded
 from personarank_dagster.defs.schedules import schedules
 from personarank_dagster.defs.sensors import automation_sensor, raw_files_sensor
 
@@ -23,7 +23,7 @@ defs = dg.Definitions(
     sensors=[raw_files_sensor, automation_sensor],
     resources={
         "project": project,
-        "gpu": GpuResource(device="auto", devices=1, precision="auto", memory_share=1.0),
+        "gpu": bounded(GpuResource(device="auto", devices=1, precision="auto", memory_share=1.0)),
         "progress": ProgressResource(terminal=False),
         "io_manager": VersionedIOManager(project=project),
     },

@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from personarank_dagster.core.config import (
     DatasetConfig,
@@ -183,6 +183,30 @@ class GpuResource(dg.ConfigurableResource[Any]):
                 torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
             )
         return ("bf16", f"auto: {device} computes in it") if has_bf16 else ("fp32", f"auto: {device} has no bf16")
+
+
+def bounded(gpu: GpuResource) -> dg.ResourceDefinition:
+    """The resource for Definitions: numbers out of bounds are refused when a run is launched.
+
+    Dagster's own types of configuration have closed lists but no bounds, and a resource is only built by the first
+    step; what maps the configuration is called at the launch.
+    """
+    definition = gpu.get_resource_definition()
+
+    def within_bounds(config: dict[str, Any]) -> dict[str, Any]:
+        try:
+            GpuResource(**config)
+        except ValidationError as error:
+            rules = "; ".join(f"gpu.{_broken_rule(one)}" for one in error.errors())
+            raise dg.DagsterInvalidConfigError(rules, [], config) from None  # type: ignore[no-untyped-call]
+        return config
+
+    return dg.configured(definition, config_schema=definition.config_schema.as_field())(within_bounds)
+
+
+def _broken_rule(error: Mapping[str, Any]) -> str:
+    rule = error["msg"].replace("Input should", "must")
+    return f"{'.'.join(map(str, error['loc']))} {rule}, got {error['input']!r}"
 
 
 Advance = Callable[[int], None]

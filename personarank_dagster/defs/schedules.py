@@ -1,5 +1,7 @@
 """One schedule per dataset, from its schedule.yaml."""
 
+from collections.abc import Sequence
+
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
@@ -20,7 +22,7 @@ def dataset_schedule(dataset: str, settings: ScheduleConfig) -> dg.ScheduleDefin
     job = DATASET_JOBS[settings.job]
 
     @dg.schedule(
-        name=f"{dataset.replace('-', '_')}_schedule",
+        name=schedule_name(dataset),
         job=job,
         cron_schedule=settings.cron,
         execution_timezone=settings.timezone,
@@ -35,4 +37,22 @@ def dataset_schedule(dataset: str, settings: ScheduleConfig) -> dg.ScheduleDefin
     return schedule
 
 
-schedules = [dataset_schedule(name, load_schedule(config_dir(), name)) for name in dataset_names(config_dir())]
+def schedule_name(dataset: str) -> str:
+    """The name of a dataset's schedule: Dagster's names have no -."""
+    return f"{dataset.replace('-', '_')}_schedule"
+
+
+def dataset_schedules(datasets: Sequence[str]) -> list[dg.ScheduleDefinition]:
+    """The schedules of all datasets. Raises ConfigError if two of them would have one name."""
+    dataset_by_schedule: dict[str, str] = {}
+    for dataset in datasets:
+        other = dataset_by_schedule.setdefault(schedule_name(dataset), dataset)
+        if other != dataset:
+            raise ConfigError(
+                f"{config_dir() / dataset}: datasets must differ in more than - and _, got {other} and {dataset}, "
+                f"whose schedules would both be called {schedule_name(dataset)}; rename one of the folders"
+            )
+    return [dataset_schedule(dataset, load_schedule(config_dir(), dataset)) for dataset in datasets]
+
+
+schedules = dataset_schedules(dataset_names(config_dir()))

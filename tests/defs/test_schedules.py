@@ -20,7 +20,7 @@ from personarank_dagster.defs.freshness import age_in_days
 from personarank_dagster.defs.jobs import DATASET_JOBS
 from personarank_dagster.defs.partitions import dataset_partitions
 from personarank_dagster.defs.runs import PARTITION_ASSETS, execute, observe_raw_files, plan_run, reasons_to_run
-from personarank_dagster.defs.schedules import dataset_schedule, schedules
+from personarank_dagster.defs.schedules import dataset_schedule, dataset_schedules, schedules
 from personarank_dagster.defs.sensors import raw_files_sensor
 from tests.workspace import copy_sample
 
@@ -159,6 +159,11 @@ def test_a_schedule_that_breaks_a_rule_is_named(tmp_path: Path, text: str, messa
     (tmp_path / "films/schedule.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         dataset_schedule("films", load_schedule(tmp_path, "films"))
+
+
+def test_two_datasets_whose_schedules_would_have_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"differ in more than - and _, got my-films and my_films, whose schedules"):
+        dataset_schedules(["my-films", "my_films"])
 
 
 def test_every_job_covers_what_its_name_says() -> None:

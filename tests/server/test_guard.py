@@ -1,5 +1,6 @@
 """Attacks on the real server: what a page of another site, or a hostile run configuration, would try."""
 
+import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -146,6 +147,22 @@ def test_nothing_is_reported_to_anyone(server: Server) -> None:
 )
 def test_run_configuration_has_no_paths_no_models_and_no_free_text(server: Server, resources: dict) -> None:
     assert launch(server, {"resources": resources})["__typename"] == "RunConfigValidationInvalid"
+
+
+@pytest.mark.parametrize(
+    ("config", "rule"),
+    [
+        ({"devices": 0}, "gpu.devices must be greater than or equal to 1, got 0"),
+        ({"devices": 65}, "gpu.devices must be less than or equal to 64, got 65"),
+        ({"memory_share": 2.0}, "gpu.memory_share must be less than or equal to 1, got 2.0"),
+    ],
+)
+def test_numbers_out_of_bounds_are_refused_at_the_launch(server: Server, config: dict, rule: str) -> None:
+    count = "{ runsOrError { ... on Runs { count } } }"
+    before = server.graphql(count)
+    with pytest.raises(AssertionError, match=f'"PythonError","message":".*: {re.escape(rule)}'):
+        launch(server, {"resources": {"gpu": {"config": config}}})
+    assert server.graphql(count) == before
 
 
 def test_a_read_only_server_shows_everything_and_changes_nothing(read_only: Server) -> None:
