@@ -68,11 +68,11 @@ class ProfilePersonaModel(nn.Module):
         self, texts: Tensor, text_weights: Tensor, targets: Tensor, users: Tensor, neighbours: Tensor
     ) -> dict[str, Tensor]:
         """Loss of the batch that `PairCollator` made."""
-        profiles = loss.weighted_profiles(self.interactions(texts), text_weights)
+        interactions = self.interactions(texts)
         rows, positives, personas = self.compared(targets)
         # Cosines are divided by a small temperature: they are no place for few bits.
-        with torch.autocast(profiles.device.type, enabled=False):
-            cosines = profiles @ personas.T
+        with torch.autocast(interactions.device.type, enabled=False):
+            cosines = loss.weighted_profiles(interactions, text_weights) @ personas.T
             return {"loss": self._loss(cosines, positives, self.persona_items[rows], users, neighbours)}
 
     def _loss(self, scores: Tensor, positives: Tensor, items: Tensor, users: Tensor, neighbours: Tensor) -> Tensor:

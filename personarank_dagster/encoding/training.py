@@ -104,8 +104,11 @@ def pairs_per_step(config: TrainConfig) -> int:
 
 
 def training_precision(config: TrainConfig, device: str) -> Literal["bf16", "fp16", "fp32"]:
-    """With `amp` bf16 where the device computes in it, else fp16 with scaled gradients on a GPU; else fp32."""
-    if not config.amp or device == "mps":
+    """With `amp` bf16 where the device computes in it, else fp16 with scaled gradients on a GPU; else fp32.
+
+    Heads are always trained in fp32: all that they compute becomes a cosine, and few bits would save no time.
+    """
+    if not config.amp or config.tune == "head" or device == "mps":
         return "fp32"
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

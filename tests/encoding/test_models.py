@@ -165,6 +165,18 @@ def test_gradients_of_two_ranks_are_those_of_the_naive_loop(tiny_model_path: str
             assert relative_difference(torch.load(tmp_path / f"{case}-{rank}.pt"), expected) < 1e-5
 
 
+@pytest.mark.parametrize("case", ["plain", "listwise"])
+def test_in_bf16_the_encoder_computes_in_few_bits_and_the_loss_in_many(case: str, tiny_model_path: str) -> None:
+    exact, expected = naive_gradients(case, tiny_model_path)
+    model = new_model(config(**CASES[case]), tiny_model_path)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(**PairCollator(DATA, 0.6)(range(7)))["loss"]
+    assert loss.dtype == torch.float32
+    assert loss.item() != exact
+    assert math.isclose(loss.item(), exact, rel_tol=0.01)
+    assert relative_difference(gradients(model, loss), expected) < 0.1
+
+
 @pytest.mark.parametrize("loss", ["personas", "listwise"])
 def test_catalogue_negatives_are_all_personas_and_only_those_of_the_batch_have_a_gradient(
     tiny_model_path: str, loss: str
