@@ -95,6 +95,13 @@ def _dot_rows(left: Bits, left_row: int, right: Bits, right_row: int) -> Any:
 
 
 @in_lanes
+def fill_lengths(lengths: FloatArray, vectors: Bits) -> None:
+    """Fill in the length of each vector; NaN or infinite for one with a number that is not finite."""
+    for row in range(len(vectors)):
+        lengths[row] = np.sqrt(_dot_rows(vectors, row, vectors, row))
+
+
+@in_lanes
 def fill_profile(profile: FloatArray, start: int, end: int, vectors: Bits, rows: Rows, weights: FloatArray) -> float:
     """Fill in the unit profile of the interactions start:end, oldest first; returns the length before scaling.
 

@@ -4,9 +4,7 @@ Beside them, for caches, `text_keys.npy`, the key of the text of each vector, an
 Matrices are written, checked and hashed in parts, so that they may be larger than memory.
 """
 
-import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import polars as pl
+import xxhash
 
 from personarank_dagster.core.errors import ContractError, StorageError
-from personarank_dagster.core.profiles import FloatArray, IntArray
+from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.core.ranking import VectorTable
+from personarank_dagster.storage.hashed_files import HashedFile
 from personarank_dagster.storage.mapped_cache import VECTORS, write_lookup
 from personarank_dagster.storage.matrices import read_array, release_pages, row_lengths, row_parts, save_matrix
 from personarank_dagster.storage.text_keys import KeyArray
-from personarank_dagster.storage.versions import Version
+from personarank_dagster.storage.versions import HASHED, Version
 
 INDEX = "index.parquet"
 TEXT_KEYS = "text_keys.npy"
@@ -31,8 +31,8 @@ MADE_WITH = "made_with"
 
 # Rounding to fp16 moves the length of a unit vector by less than this, at any dimension in use.
 UNIT_TOLERANCE = 2e-3
-# Parts that are checked before their pages are given back.
-CHECK_PARTS = 64
+# Parts that are read before their pages are given back.
+HELD_PARTS = 64
 
 
 class MadeWith(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,10 +68,11 @@ class CacheTable(VectorTable):
 def write_embeddings(directory: Path, embeddings: VectorTable) -> dict[str, Any]:
     """Write vectors as fp16 and the index beside them; returns what the manifest says of them."""
     vectors = embeddings.vectors
-    with (directory / VECTORS).open("wb") as file:
+    with HashedFile(directory / VECTORS) as file:
         save_matrix(file, _parts(embeddings), (len(vectors), vectors.shape[1]))
     embeddings.index.write_parquet(directory / INDEX)
     numbers = {"rows": embeddings.index.height, "vectors": len(vectors), "dimension": vectors.shape[1]}
+    numbers |= {HASHED: {VECTORS: file.sha256}}
     if not isinstance(embeddings, CacheTable):
         return numbers
     write_lookup(directory, embeddings.index)
@@ -100,36 +101,29 @@ def made_with(cache: Version) -> MadeWith:
 def check_embeddings(name: str, embeddings: VectorTable) -> None:
     """Raise ContractError unless every vector is finite, of unit length, and used by an index row that exists."""
     vectors, rows = embeddings.vectors, embeddings.vector_rows
-    with ThreadPoolExecutor() as pool:
-        for count, (part, wrong, lengths) in enumerate(
-            pool.map(lambda part: _wrong_lengths(vectors, part), row_parts(len(vectors)))
-        ):
-            if wrong.size:
-                row = part.start + int(wrong[0])
-                raise ContractError(f"{name}: vectors must have length 1, got {lengths[wrong[0]]:.4g} in row {row}")
-            if count % CHECK_PARTS == 0:
-                release_pages(vectors)
+    begin = 0
+    for part in _parts(embeddings):
+        lengths = row_lengths(part)
+        if (wrong := np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))).size:
+            row = begin + int(wrong[0])
+            raise ContractError(f"{name}: vectors must have length 1, got {lengths[wrong[0]]:.4g} in row {row}")
+        begin += len(part)
     if len(rows) and (rows.max() >= len(vectors) or not np.bincount(rows, minlength=len(vectors)).all()):
         raise ContractError(f"{name}: vector_row must cover the {len(vectors)} vectors, got up to {rows.max()}")
 
 
 def embeddings_version(embeddings: VectorTable, index_version: str) -> str:
     """Content hash of vectors (as fp16) and index."""
-    digest = hashlib.sha256(index_version.encode())
+    digest = xxhash.xxh3_128(index_version.encode())
     digest.update(repr(embeddings.vectors.shape).encode())
     for part in _parts(embeddings):
-        digest.update(np.ascontiguousarray(part, dtype=np.float16).view(np.uint8).data)
-    return digest.hexdigest()[:32]
+        digest.update(np.ascontiguousarray(part, dtype=np.float16).data)
+    return digest.hexdigest()
 
 
 def _parts(embeddings: VectorTable) -> Iterator[FloatArray]:
     vectors = embeddings.vectors
     for count, rows in enumerate(row_parts(len(vectors))):
         yield vectors[rows]
-        if count % CHECK_PARTS == 0:
+        if count % HELD_PARTS == 0:
             release_pages(vectors)
-
-
-def _wrong_lengths(vectors: FloatArray, part: slice) -> tuple[slice, IntArray, FloatArray]:
-    lengths = row_lengths(vectors[part])
-    return part, np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE)), lengths

@@ -3,7 +3,7 @@
 import mmap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,15 @@ from personarank_dagster.core.errors import StorageError
 
 Float16Array = npt.NDArray[np.float16]
 
+
+class Writable(Protocol):
+    """A file that is written from its beginning to its end."""
+
+    def write(self, block: Any, /) -> object:
+        """Write bytes behind those before."""
+
+
 PART_ROWS = 1 << 14
-# Rows that stay in the processor's cache while they are worked on.
-CACHED_ROWS = 512
 
 
 def row_parts(rows: int) -> Iterator[slice]:
@@ -22,7 +28,7 @@ def row_parts(rows: int) -> Iterator[slice]:
     return (slice(begin, min(begin + PART_ROWS, rows)) for begin in range(0, rows, PART_ROWS))
 
 
-def save_matrix(file: IO[bytes], parts: Iterable[npt.NDArray[np.floating]], shape: tuple[int, int]) -> None:
+def save_matrix(file: Writable, parts: Iterable[npt.NDArray[np.floating]], shape: tuple[int, int]) -> None:
     """Write the parts of a matrix of this shape one after the other, as fp16."""
     header = {"descr": "<f2", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -31,27 +37,12 @@ def save_matrix(file: IO[bytes], parts: Iterable[npt.NDArray[np.floating]], shap
 
 
 def row_lengths(matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Length of each row; NaN or infinite for a row with a number that is not finite."""
+    """Length of each row as fp16; NaN or infinite for a row with a number that is not finite."""
+    from personarank_dagster.core.kernels import fill_lengths
+
     lengths = np.empty(len(matrix), dtype=np.float32)
-    for begin in range(0, len(matrix), CACHED_ROWS):
-        values = _magnitudes(matrix[begin : begin + CACHED_ROWS])
-        np.einsum("ij,ij->i", values, values, out=lengths[begin : begin + CACHED_ROWS])
-    return np.sqrt(lengths)
-
-
-def _magnitudes(matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    """Absolute values as fp32. numpy takes fp16 one by one; moved as bits they are three times faster."""
-    if matrix.dtype != np.float16 or not matrix.flags.c_contiguous:
-        return np.abs(matrix.astype(np.float32))
-    bits = (matrix.view(np.uint16) & 0x7FFF).astype(np.uint32)
-    infinite = bits >= 0x7C00
-    bits <<= 13
-    values = bits.view(np.float32)
-    # The exponent of fp16 counts from 15, that of fp32 from 127.
-    values *= np.float32(2.0**112)
-    if infinite.any():
-        values[infinite] = np.nan
-    return values
+    fill_lengths(lengths, np.ascontiguousarray(matrix, dtype=np.float16).view(np.uint16))
+    return lengths
 
 
 def release_pages(matrix: npt.NDArray[np.floating]) -> None:

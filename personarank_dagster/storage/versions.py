@@ -33,6 +33,9 @@ from personarank_dagster.storage.manifests import (
 )
 from personarank_dagster.storage.places import POINTER, FolderPlace, Place
 
+# Key under which `write` hands over the sha256 of files that it hashed while it wrote them, by path.
+HASHED = "sha256"
+
 
 @dataclass(frozen=True)
 class Version:
@@ -114,10 +117,10 @@ class VersionStore:
     ) -> Version:
         """Let `write` fill an empty folder, then make it the current version.
 
-        `write` returns the details of the manifest. `check` raises ContractError if the content breaks its contract;
-        it runs at the same time, since one waits for the disk and the other for the processor. Whatever fails, the
-        folder is removed and the current version stays. Raises StorageError for a disk that is full or cannot be
-        written.
+        `write` returns the details of the manifest, and under HASHED what it hashed itself. `check` raises
+        ContractError if the content breaks its contract; it runs at the same time, since one waits for the disk and
+        the other for the processor. Whatever fails, the folder is removed and the current version stays. Raises
+        StorageError for a disk that is full or cannot be written.
         """
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{data_version[:8]}"
         with storage_errors(self.root), self.place.staging(version) as staging:
@@ -282,19 +285,23 @@ def _write_and_check(
     with ThreadPoolExecutor(1) as pool:
         checked = pool.submit(check)
         try:
-            return dict(write(directory)), _flushed_entries(directory)
+            details = dict(write(directory))
+            return details, _flushed_entries(directory, details.pop(HASHED, {}))
         finally:
             # What is wrong with the content is a better message than what it broke in writing.
             checked.result()
 
 
-def _flushed_entries(directory: Path) -> list[FileEntry]:
-    """Hash and flush all files; the one keeps the processor busy, the other the disk."""
+def _flushed_entries(directory: Path, hashed: Mapping[str, str]) -> list[FileEntry]:
+    """Flush all files, and hash those that are not; the one keeps the disk busy, the other the processor."""
     paths = sorted(path for path in directory.rglob("*") if path.is_file())
     with ThreadPoolExecutor(2) as pool:
-        flushed, hashes = pool.map(flush, paths), pool.map(file_sha256, paths)
+        flushed = pool.map(flush, paths)
+        entries = list(pool.map(lambda path: _entry(directory, path, hashed), paths))
         list(flushed)
-        return [
-            FileEntry(str(path.relative_to(directory)), path.stat().st_size, sha256)
-            for path, sha256 in zip(paths, hashes, strict=True)
-        ]
+        return entries
+
+
+def _entry(directory: Path, path: Path, hashed: Mapping[str, str]) -> FileEntry:
+    name = str(path.relative_to(directory))
+    return FileEntry(name, path.stat().st_size, hashed.get(name) or file_sha256(path))

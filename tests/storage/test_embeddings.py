@@ -8,6 +8,8 @@ from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.storage.embeddings import check_embeddings, read_embeddings, write_embeddings
+from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.storage.versions import VersionStore
 
 UNIT = unit_rows(np.random.default_rng(0).normal(size=(3, 384)).astype(np.float32))
 
@@ -24,6 +26,15 @@ def test_what_is_read_equals_what_was_written_within_fp16(tmp_path: Path) -> Non
     np.testing.assert_allclose(read.vectors, UNIT, atol=1e-3)
     assert read.vector_rows.tolist() == [2, 0, 1, 0]
     assert check_embeddings("cache", read) is None
+
+
+def test_the_manifest_has_the_hashes_that_were_taken_while_writing(tmp_path: Path) -> None:
+    embeddings, made_from = table(UNIT, [0, 1, 2]), Provenance(code_version="", config_hash="", inputs={})
+    version = VersionStore(tmp_path, "persona_cache", "amazon").publish(
+        lambda folder: write_embeddings(folder, embeddings), run_id="", data_version="v", provenance=made_from
+    )
+    assert version.damage() == []
+    assert version.manifest.details == {"rows": 3, "vectors": 3, "dimension": 384}
 
 
 @pytest.mark.parametrize(

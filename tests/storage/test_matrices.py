@@ -4,9 +4,8 @@ import pytest
 from personarank_dagster.storage.matrices import row_lengths
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_lengths_are_those_of_numpy(dtype: type) -> None:
-    matrix = (np.random.default_rng(0).normal(size=(1500, 24)) * 1e-2).astype(dtype)
+def test_lengths_are_those_of_numpy() -> None:
+    matrix = (np.random.default_rng(0).normal(size=(1500, 24)) * 1e-2).astype(np.float16)
     matrix[0], matrix[1, 0] = 0, 6e-8  # the smallest number of fp16
     naive = np.sqrt((matrix.astype(np.float64) ** 2).sum(axis=1))
     np.testing.assert_allclose(row_lengths(matrix), naive, rtol=1e-5)
