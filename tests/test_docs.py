@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from personarank_dagster.cli import main
-from personarank_dagster.core.config import ScheduleConfig, load_yaml
+from personarank_dagster.core.settings import ScheduleConfig
+from personarank_dagster.core.strict_yaml import load_yaml
 from tests.workspace import ROOT
 
 DOCUMENTS = [

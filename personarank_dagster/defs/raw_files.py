@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from personarank_dagster.core.config import DataConfig
+from personarank_dagster.core.settings import DataConfig
 from personarank_dagster.storage.bad_lines import BadLine, ReadRules
 from personarank_dagster.storage.ingestion import Ingested
 

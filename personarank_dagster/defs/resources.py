@@ -10,12 +10,7 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from personarank_dagster.core.config import (
-    DatasetConfig,
-    config_dir,
-    dataset_names,
-    load_dataset,
-)
+from personarank_dagster.core.config import DatasetConfig, config_dir, dataset_names, load_dataset
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.storage.bucket import bucket_path

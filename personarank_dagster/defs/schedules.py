@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
-from personarank_dagster.core.config import ScheduleConfig, config_dir, dataset_names, load_schedule
+from personarank_dagster.core.config import config_dir, dataset_names, load_schedule
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.settings import ScheduleConfig
 from personarank_dagster.defs.due import scheduled_run
 from personarank_dagster.defs.jobs import DATASET_JOBS
 from personarank_dagster.defs.resources import ProjectResource

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from personarank_dagster.core.config import TrainConfig
 from personarank_dagster.core.profiles import IntArray
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding.batches import PairCollator, TrainingData
 from personarank_dagster.encoding.loss import item_scores, siblings, weighted_profiles
 from personarank_dagster.encoding.models import ProfilePersonaModel

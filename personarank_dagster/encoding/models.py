@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
-from personarank_dagster.core.config import TrainConfig
 from personarank_dagster.core.profiles import FloatArray
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding import loss
 from personarank_dagster.encoding.batches import TrainingData
 from personarank_dagster.encoding.encoder import embedding_dimension

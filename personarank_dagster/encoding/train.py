@@ -20,12 +20,13 @@ import torch
 from dagster_pipes import open_dagster_pipes
 from sentence_transformers import SentenceTransformer
 
-from personarank_dagster.core.config import DatasetConfig, TrainConfig, load_dataset
+from personarank_dagster.core.config import DatasetConfig, load_dataset
 from personarank_dagster.core.config import config_dir as datasets_folder
 from personarank_dagster.core.encoders import EncoderInfo
 from personarank_dagster.core.histories import TrainingPairs, liked_interactions, training_pairs
 from personarank_dagster.core.neighbours import neighbours
 from personarank_dagster.core.profiles import FloatArray, IntArray
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding.batches import TrainingData, training_data
 from personarank_dagster.encoding.callbacks import OnStep
 from personarank_dagster.encoding.encoder import embedding_dimension, encode, load_model, model_fingerprint

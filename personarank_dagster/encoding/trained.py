@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from personarank_dagster.core.config import TrainConfig
 from personarank_dagster.core.encoders import EncoderInfo
 from personarank_dagster.core.errors import ContractError
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding.encoder import save_model
 from personarank_dagster.encoding.training import Training, training_precision
 

@@ -16,8 +16,8 @@ from sentence_transformers import SentenceTransformer
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from personarank_dagster.core.config import TrainConfig
 from personarank_dagster.core.profiles import FloatArray
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding.batches import (
     PairBatches,
     PairCollator,

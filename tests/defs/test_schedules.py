@@ -12,8 +12,9 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from personarank_dagster.core.config import ScheduleConfig, load_schedule
+from personarank_dagster.core.config import load_schedule
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.settings import ScheduleConfig
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.due import QUIET_SECONDS, run_for_raw_files
 from personarank_dagster.defs.freshness import age_in_days

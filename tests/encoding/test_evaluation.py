@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from personarank_dagster.core.config import TrainConfig
 from personarank_dagster.core.profiles import Windows
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding.batches import PairBatches, TrainingData, split_by_user
 from personarank_dagster.encoding.evaluation import evaluate, make_validation, measure
 from personarank_dagster.encoding.models import HeadModel

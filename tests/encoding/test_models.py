@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from personarank_dagster.core.config import TrainConfig
 from personarank_dagster.core.profiles import Windows
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding import models
 from personarank_dagster.encoding.batches import PairCollator, TrainingData
 from personarank_dagster.encoding.encoder import load_model

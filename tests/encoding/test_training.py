@@ -8,10 +8,10 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from personarank_dagster.core.config import TrainConfig
 from personarank_dagster.core.encoders import EncoderInfo
 from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.profiles import Windows, unit_rows
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding.batches import PairCollator, TrainingData
 from personarank_dagster.encoding.encoder import encode, load_model, save_model
 from personarank_dagster.encoding.models import EncoderModel, HeadModel
