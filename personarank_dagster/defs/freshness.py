@@ -45,5 +45,5 @@ def _evaluation(project: ProjectResource, dataset: str) -> dict[str, Any]:
     return {
         "passed": age <= limit,
         "severity": dg.AssetCheckSeverity.WARN,
-        "metadata": {"age_days": age, "max_age_days": limit},
+        "metadata": {"age_days": round(age, 3), "max_age_days": limit},
     }

@@ -39,5 +39,10 @@ def result(
     """The value with its content hash as data version."""
     partition = context.partition_key if context.has_partition_key else UNPARTITIONED
     version = project.format(context.asset_key.path[-1], partition).version_of(value)
-    numbers = {**metadata, DATA_VERSION: version}
+    numbers = {name: _rounded(found) for name, found in metadata.items()} | {DATA_VERSION: version}
     return dg.MaterializeResult(value=value, metadata=numbers, data_version=dg.DataVersion(version))
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits of a number, which is what a person reads."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,7 +1,7 @@
 """Pictures of the input tables: how long texts, how long lists and histories, which scores and ratings."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
@@ -9,10 +9,11 @@ from personarank_dagster.defs.plots import new_figure, picture
 from personarank_dagster.storage.tables import Table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PICTURE = "distributions"
-BINS = 40
+BINS, COLOR = 40, "#4f81bd"
 
 # Columns that are no texts, though they are strings.
 IDS = ("user_id", "item_id", "target_item_id", "persona_id", "unique_persona_id")
@@ -70,10 +71,24 @@ DRAWN: dict[str, Callable[[pl.LazyFrame], "Figure"]] = {
 def _histograms(values: dict[str, pl.Series]) -> "Figure":
     figure, axes = new_figure(columns=len(values))
     for each, (title, numbers) in zip(axes, values.items(), strict=True):
-        each.hist(numbers.drop_nulls().to_numpy(), bins=BINS, color="#4f81bd")
+        known = numbers.drop_nulls()
+        if len(known) and (known == known.round()).all():
+            _whole_numbers(each, known)
+        else:
+            each.hist(known, bins=BINS, color=COLOR)
         each.set_title(title)
     axes[0].set_ylabel("how many")
     return figure
+
+
+def _whole_numbers(axes: "Axes", numbers: pl.Series) -> None:
+    """A histogram whose bins hold as many whole numbers each: one, or as few as give at most 40 bins."""
+    low, high = int(cast(float, numbers.min())), int(cast(float, numbers.max()))
+    width = (high - low) // BINS + 1
+    edges = [edge - 0.5 for edge in range(low, high + width + 1, width)]
+    axes.hist(numbers, bins=edges, rwidth=0.9, color=COLOR)
+    axes.set_xlim(low - width, high + width)
+    axes.locator_params(axis="x", integer=True)
 
 
 def _text_lengths(table: pl.LazyFrame) -> pl.Series:

@@ -9,6 +9,7 @@ import msgspec
 import polars as pl
 from pydantic import PrivateAttr
 
+from personarank_dagster.defs.columns import described
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.defs.provenance import provenance
 from personarank_dagster.defs.resources import ProjectResource
@@ -133,5 +134,4 @@ def _table_metadata(version: Version) -> dict[str, Any]:
     if not files:
         return {}
     rows, columns = footer(version.directory / files[0])
-    schema = dg.TableSchema([dg.TableColumn(name, dtype) for name, dtype in columns.items()])
-    return {"dagster/row_count": rows, "dagster/column_schema": schema}
+    return {"dagster/row_count": rows, "dagster/column_schema": described(columns)}

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Pictures travel inside of events: each is stored with its run and sent with every page that lists it.
 MAX_PICTURE_CHARACTERS = 100_000
 DPI = 120
+# Inches. The UI cuts off what is wider than two columns.
+COLUMN, HEIGHT = 4.2, 2.8
+MAX_WIDTH = 2 * COLUMN
 
 COLUMN_WIDTH, ROW_HEIGHT = 2.2, 0.6
 BOX_WIDTH, BOX_HEIGHT = 1.7, 0.4
@@ -29,15 +32,22 @@ COLORS = {
 }
 
 
-def new_figure(*, columns: int = 1) -> tuple["Figure", list["Axes"]]:
+def new_figure(*, columns: int = 1, height: float = HEIGHT) -> tuple["Figure", list["Axes"]]:
     """An empty figure of the size that pictures in the UI have, and its axes from left to right."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2 * columns, 2.8), layout="constrained")
+    width = min(COLUMN * columns, MAX_WIDTH)
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(labelsize=8)
     return figure, axes
+
+
+def legend_below(axes: "Axes", *, columns: int) -> None:
+    """A legend under the axes, where it covers nothing."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=columns, fontsize=8, frameon=False)
 
 
 def picture(figure: "Figure") -> dg.MarkdownMetadataValue:
@@ -45,6 +55,8 @@ def picture(figure: "Figure") -> dg.MarkdownMetadataValue:
 
     A picture of more than 100,000 characters is drawn coarser until it fits.
     """
+    for axes in figure.axes:
+        axes.title.set_fontsize(10)
     titles = "; ".join(title for axes in figure.axes if (title := axes.get_title()))
     dpi = DPI
     while len(encoded := base64.b64encode(_png(figure, dpi)).decode()) > MAX_PICTURE_CHARACTERS:
@@ -58,7 +70,8 @@ def reuse_picture(counts: Mapping[str, Any]) -> dict[str, dg.MarkdownMetadataVal
     if not reused + encoded:
         return {}
     figure, (axes,) = new_figure()
-    axes.bar(["reused", "encoded"], [reused, encoded], color=["#8fb58a", "#d9843b"])
+    bars = axes.bar(["there already", "encoded now"], [reused, encoded], color=["#8fb58a", "#d9843b"])
+    axes.bar_label(bars, fmt="{:,.0f}", fontsize=8)
     axes.set_title(f"{reused / (reused + encoded):.1%} of the vectors reused".replace("%", " %"))
     return {"reuse": picture(figure)}
 

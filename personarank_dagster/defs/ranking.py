@@ -53,7 +53,7 @@ def reranked_candidates(
         **{f"alpha of fold {fold}": alpha for fold, alpha in enumerate(blend.folds)},
         **ranking.coverage(reranked),
     }
-    curve = {"curve": alpha_curve(blend)} if blend.curve else {}
+    curve = {"curve": alpha_curve(blend, max(config.rerank.ks))} if blend.curve else {}
     return result(project, context, reranked, numbers | curve)
 
 

@@ -1,10 +1,12 @@
 """Pictures of the metrics and of the choice of the blend."""
 
+from datetime import datetime
+
 import dagster as dg
 import polars as pl
 
 from personarank_dagster.core.blending import GRID, Blend
-from personarank_dagster.defs.plots import new_figure, picture
+from personarank_dagster.defs.plots import HEIGHT, legend_below, new_figure, picture
 
 ORDER_COLORS = {
     "candidate": "#9a9a9a",
@@ -16,14 +18,15 @@ ORDER_COLORS = {
 }
 
 
-def alpha_curve(blend: Blend) -> dg.MarkdownMetadataValue:
+def alpha_curve(blend: Blend, k: int) -> dg.MarkdownMetadataValue:
     """Mean NDCG of all measured users over the weight of the persona score, and what was chosen."""
     figure, (axes,) = new_figure()
     axes.plot(GRID, blend.curve, color=ORDER_COLORS["reranked"], marker=".")
-    axes.axvline(blend.serving, color="#555555", lw=1, ls="--", label=f"serving: {blend.serving:g}")
-    axes.plot([], [], " ", label=f"folds: {', '.join(f'{alpha:g}' for alpha in blend.folds)}")
-    axes.set(title="Choice of alpha", xlabel="alpha (0: candidate order)", ylabel="mean NDCG")
-    axes.legend(fontsize=7, frameon=False)
+    axes.axhline(blend.curve[0], color=ORDER_COLORS["candidate"], lw=1, label="candidate order")
+    axes.axvline(blend.serving, color="#555555", lw=1, ls="--", label=f"for serving: {blend.serving:g}")
+    folds = ", ".join(f"{alpha:g}" for alpha in blend.folds)
+    axes.set(title=f"Choice of alpha; by fold {folds}", xlabel="alpha", ylabel=f"NDCG@{k}")
+    legend_below(axes, columns=2)
     return picture(figure)
 
 
@@ -34,7 +37,9 @@ def metric_bars(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
     figure, (orders, scenarios) = new_figure(columns=2)
     overall = shown.filter(pl.col("scenario") == "all")
     values = {name: overall[name][0] for name in ORDER_COLORS if overall[name][0] is not None}
-    orders.barh(list(values), list(values.values()), color=[ORDER_COLORS[name] for name in values])
+    bars = orders.barh(list(values), list(values.values()), color=[ORDER_COLORS[name] for name in values])
+    orders.bar_label(bars, fmt="%.4f", padding=2, fontsize=8)
+    orders.margins(x=0.15)
     orders.invert_yaxis()
     orders.set(title=f"NDCG@{k}, {overall['users'][0]:,} users")
     known = shown.filter(pl.col("lift").is_not_null())
@@ -60,16 +65,20 @@ def report_bars(report: pl.DataFrame) -> dg.MarkdownMetadataValue:
         & (pl.col("scenario") == "all")
         & pl.col("lift").is_not_null()
     )
-    figure, (axes,) = new_figure()
-    labels = [f"{row['dataset']} {row['version'][:13]}" for row in shown.iter_rows(named=True)]
+    figure, (axes,) = new_figure(height=max(HEIGHT, 0.3 * shown.height))
+    labels = [f"{row['dataset']} {_moment(row['version'])}" for row in shown.iter_rows(named=True)]
     errors = [(shown["lift"] - shown["lift_low"]) * 100, (shown["lift_high"] - shown["lift"]) * 100]
     colors = [ORDER_COLORS["reranked" if current else "candidate"] for current in shown["current"]]
     axes.barh(labels, shown["lift"] * 100, xerr=errors, color=colors, error_kw={"lw": 1, "capsize": 2})
     axes.axvline(0, color="#555555", lw=0.8)
-    axes.tick_params(labelsize=7)
     axes.invert_yaxis()
-    axes.set(title=f"Lift of NDCG@{k}, %, of the last versions")
+    axes.set(title=f"Lift of NDCG@{k}, %, 95 % interval")
     return picture(figure)
+
+
+def _moment(version: str) -> str:
+    """Day and time that the name of a version begins with."""
+    return f"{datetime.strptime(version[:13], '%Y%m%dT%H%M'):%Y-%m-%d %H:%M}"
 
 
 def _middle(table: pl.DataFrame) -> int:

@@ -17,7 +17,7 @@ from personarank_dagster.core.config import DatasetConfig, config_dir
 from personarank_dagster.core.encoders import EncoderInfo
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.defs.embedding import Embedder
-from personarank_dagster.defs.plots import new_figure, picture
+from personarank_dagster.defs.plots import legend_below, new_figure, picture
 from personarank_dagster.storage.encoder_directory import TRAINING_JSON, open_encoder
 
 if TYPE_CHECKING:
@@ -150,19 +150,21 @@ def training_metadata(record: Mapping[str, Any], cost: Numbers) -> dict[str, Any
         **{f"base {name}": value for name, value in base.items() if name not in ("step", "best_by")},
         **{f"final {name}": value for name, value in final.items() if name not in ("step", "best_by")},
         **cost,
-        "curves": _curves(losses, record["evaluations"]),
+        "curves": _curves(losses, record["evaluations"], record["best_step"]),
     }
 
 
-def _curves(losses: list[float], evaluations: list[Mapping[str, float]]) -> dg.MarkdownMetadataValue:
-    figure, (loss, metric) = new_figure(columns=2)
+def _curves(losses: list[float], evaluations: list[Mapping[str, float]], best_step: int) -> dg.MarkdownMetadataValue:
+    """The loss of every step; beside it, where users were held out, their metrics and the step that counts."""
+    figure, (loss, *metric) = new_figure(columns=2 if evaluations else 1)
     loss.plot(range(1, len(losses) + 1), losses)
-    loss.set_title("loss")
-    loss.set_xlabel("step")
-    for name in ("accuracy@1", "ndcg@10_sampled", "ndcg@10_hard"):
-        metric.plot([entry["step"] for entry in evaluations], [entry[name] for entry in evaluations], label=name)
-    metric.set_title("held-out users")
-    metric.set_xlabel("step")
-    if evaluations:
-        metric.legend()
+    loss.set(title="loss", xlabel="step")
+    for axes in metric:
+        for name in ("accuracy@1", "ndcg@10_sampled", "ndcg@10_hard"):
+            steps, values = zip(*((entry["step"], entry[name]) for entry in evaluations), strict=True)
+            axes.plot(steps, values, label=name, marker=".")
+        axes.axvline(best_step, color="#555555", lw=1, ls="--")
+        best = f"step {best_step}" if best_step else "the untrained encoder"
+        axes.set(title=f"held-out users; best: {best}", xlabel="step")
+        legend_below(axes, columns=3)
     return picture(figure)

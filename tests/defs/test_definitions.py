@@ -8,7 +8,7 @@ import pytest
 import personarank_dagster
 from personarank_dagster.definitions import defs
 from personarank_dagster.defs.assets import all_assets
-from personarank_dagster.defs.columns import COLUMNS
+from personarank_dagster.defs.columns import COLUMNS, DESCRIPTIONS
 from personarank_dagster.defs.provenance import CODE_VERSIONS, RAW, RAW_INPUTS, SETTINGS, UPSTREAM
 from personarank_dagster.storage.formats import output_format
 
@@ -49,6 +49,7 @@ def test_every_table_shows_its_columns_and_every_asset_its_owners() -> None:
         assert list(spec.owners) == ["team:recommendation"]
         assert ("dagster/column_schema" in spec.metadata) == (name in COLUMNS)
     assert UPSTREAM.keys() - COLUMNS.keys() == {"trained_encoder"}
+    assert DESCRIPTIONS.keys() <= {name for columns in COLUMNS.values() for name in columns}
 
 
 def test_assets_that_compute_wait_for_the_pool_and_ask_kubernetes_for_a_gpu() -> None:

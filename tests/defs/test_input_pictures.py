@@ -4,7 +4,9 @@ import pytest
 from personarank_dagster.core import schemas
 from personarank_dagster.core.config import load_dataset
 from personarank_dagster.defs.input_pictures import DRAWN, PICTURE, input_picture
+from personarank_dagster.defs.plots import MAX_WIDTH
 from personarank_dagster.storage import ingestion
+from tests.defs.test_plots import image
 from tests.workspace import ROOT
 
 CONFIG = load_dataset(ROOT / "configs", "amazon")
@@ -26,6 +28,7 @@ def test_every_input_with_distributions_has_a_picture_and_no_text_in_it() -> Non
     for asset, table in found.items():
         markdown = input_picture(asset, table)[PICTURE].value
         assert markdown.startswith("![")
+        assert image(markdown).width <= 120 * MAX_WIDTH, "the UI would cut it off"
         assert table["user_id" if "user_id" in table.columns else "item_id"][0] not in markdown
 
 
