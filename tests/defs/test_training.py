@@ -49,4 +49,4 @@ def test_the_metadata_has_numbers_before_and_after_and_a_picture() -> None:
     numbers = training_metadata(record, {"texts_per_second": 3.0})
     assert (numbers["first_loss"], numbers["last_loss"], numbers["texts_per_second"]) == (2.0, 1.0, 3.0)
     assert numbers["base accuracy@1"] == numbers["final accuracy@1"] == 0.2
-    assert numbers["curves"].value.startswith("![loss; held-out users](data:image/png;base64,")
+    assert numbers["curves"].value.startswith("![loss; held-out users; best: step 2](data:image/png;base64,")
