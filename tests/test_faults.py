@@ -112,7 +112,7 @@ def test_of_two_writers_at_once_one_whole_version_is_current_and_both_are_readab
     edit(other / "amazon/data.yaml", {"/data/1/": "/data/2/"})
     select = ["run", "--force", "--select", ",".join(assets), "--out-root", "both"]
     writers = [workspace.start(*select, "--config-dir", name) for name in ("configs", "other_configs")]
-    assert [writer.wait() for writer in writers] == [0, 0]
+    assert [writer.wait(200) for writer in writers] == [0, 0]
     for asset in assets:
         store = VersionStore(workspace.folder / "both/amazon/versions", asset, "amazon")
         versions = [store.open(name) for name in store.names()]

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,10 @@ class KilledProject:
         self._undisturbed: dict[tuple[int, ...], dict[str, tuple[str, ...]]] = {}
         self.workspace.use(**self.seeds)
         assert self.workspace.call("run").code == 0
+        # Kills at any moment come within what a run takes, however fast the machine is; the first one compiles.
+        begun = time.monotonic()
+        assert self.workspace.call("run", "--force").code == 0
+        self.seconds = time.monotonic() - begun
         self._undisturbed[1, 1] = self.content()
 
     @property
@@ -58,11 +63,11 @@ class KilledProject:
     def moment(self, phase: str) -> Callable[[], bool]:
         dice = self.random
         moments: dict[str, Callable[[], Callable[[], bool]]] = {
-            "ingestion": lambda: after(dice.uniform(0, 2.5)),
+            "ingestion": lambda: after(dice.uniform(0, self.seconds / 4)),
             "training": lambda: sight(self.outputs, "staging/*/checkpoint-*", dice.randint(1, 12)),
             "caches": lambda: sight(self.outputs, "vectors/**/*", dice.randint(1, 5)),
             "publishing": lambda: sight(self.outputs, "versions/*/amazon/.staging-*", dice.randint(1, 5)),
-            "anywhere": lambda: after(dice.uniform(0, 5)),
+            "anywhere": lambda: after(dice.uniform(0, self.seconds / 2)),
         }
         return moments[phase]()
 

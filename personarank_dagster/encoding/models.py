@@ -14,7 +14,6 @@ from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding import loss
 from personarank_dagster.encoding.batches import TrainingData
-from personarank_dagster.encoding.encoder import embedding_dimension
 from personarank_dagster.encoding.ranks import gather_rows, own_chunks, rank_and_world
 
 # Padded tokens that are encoded at once, by kind of device: as many as its caches or its memory take well.
@@ -46,23 +45,16 @@ class ProfilePersonaModel(nn.Module):
     def personas(self, rows: Tensor) -> Tensor:
         """Unit vectors (rows, dim) of personas, given by row."""
 
-    @abstractmethod
-    def pooled(self, fresh: Tensor, vectors: Tensor, *, others: Tensor) -> Tensor:
-        """Unit vectors of the pool's personas that `others` (pool,) marks; `fresh` personas just got `vectors`."""
-
     def start_epoch(self, epoch: int) -> None:
         """Draw the epoch's pool."""
         self.pool = self._draw_pool(epoch).to(self.pool.device)
 
     def compared(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (personas,) of the personas in the softmax, the place of each target in them, unit vectors."""
-        fresh, positives = torch.unique(targets, return_inverse=True)
-        vectors = self.personas(fresh)
-        if self.settings.negatives == "batch":
-            return fresh, positives, vectors
-        others = ~torch.isin(self.pool, fresh)
-        pooled = self.pooled(fresh, vectors, others=others)
-        return torch.cat([fresh, self.pool[others]]), positives, torch.cat([vectors, pooled])
+        rows, positives = torch.unique(targets, return_inverse=True)
+        if self.settings.negatives == "catalogue":
+            rows = torch.cat([rows, self.pool[~torch.isin(self.pool, rows)]])
+        return rows, positives, self.personas(rows)
 
     def forward(
         self, texts: Tensor, text_weights: Tensor, targets: Tensor, users: Tensor, neighbours: Tensor
@@ -133,9 +125,6 @@ class HeadModel(ProfilePersonaModel):
     def personas(self, rows: Tensor) -> Tensor:
         return normalize(self.document(self.persona_vectors[rows]), dim=1)
 
-    def pooled(self, fresh: Tensor, vectors: Tensor, *, others: Tensor) -> Tensor:
-        return self.personas(self.pool[others])
-
 
 class EncoderModel(ProfilePersonaModel):
     """`tune: full` and `tune: lora`: the encoder itself is trained, whichever of its weights are not frozen.
@@ -144,8 +133,8 @@ class EncoderModel(ProfilePersonaModel):
     again when its gradient is due, with the same dropout, so a batch of any size needs the memory of one chunk
     (gradient caching, arXiv 2101.06983). With several ranks each encodes its share of the batch's chunks.
 
-    Personas of the pool that are not in the batch have vectors without gradient, encoded at the start of each epoch
-    and replaced whenever a batch encodes one anew.
+    Every persona in the softmax is encoded anew and has its gradient. Vectors that were kept from earlier steps would
+    be attracted by their own users and repelled by nobody: such an encoder maps all personas to one place.
     """
 
     def __init__(
@@ -162,39 +151,12 @@ class EncoderModel(ProfilePersonaModel):
         self.interaction_tokens = num_tokens(encoder, interaction_texts)
         self.persona_tokens = num_tokens(encoder, persona_texts)
         self.texts_encoded = 0
-        # Vectors of personas by the present weights: evaluations and the start of an epoch need the same ones.
-        self.present: dict[int, Tensor] = {}
-        self.kept: Tensor
-        if config.negatives == "catalogue":
-            self.register_buffer("kept", torch.zeros(len(self.pool), embedding_dimension(encoder)))
 
     def interactions(self, texts: Tensor) -> Tensor:
         return self._encode(self.interaction_texts, self.interaction_tokens, texts.tolist())
 
     def personas(self, rows: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            self.present.clear()
-            return self._encode(self.persona_texts, self.persona_tokens, rows.tolist())
-        missing = [row for row in rows.tolist() if row not in self.present]
-        vectors = self._encode(self.persona_texts, self.persona_tokens, missing) if missing else ()
-        self.present.update(zip(missing, vectors, strict=True))
-        return torch.stack([self.present[row] for row in rows.tolist()])
-
-    def pooled(self, fresh: Tensor, vectors: Tensor, *, others: Tensor) -> Tensor:
-        if self.training:
-            places = torch.searchsorted(self.pool, fresh).clamp(max=len(self.pool) - 1)
-            found = self.pool[places] == fresh
-            self.kept[places[found]] = vectors.detach()[found]
-        return self.kept[others]
-
-    def start_epoch(self, epoch: int) -> None:
-        super().start_epoch(epoch)
-        if self.settings.negatives == "catalogue":
-            was_training = self.training
-            self.eval()
-            with torch.no_grad():
-                self.kept = self.personas(self.pool)
-            self.train(was_training)
+        return self._encode(self.persona_texts, self.persona_tokens, rows.tolist())
 
     def train(self, mode: bool = True) -> "EncoderModel":
         super().train(mode)

@@ -50,7 +50,9 @@ CASES = {
         "percpos_threshold": 0.9,
         "label_smoothing": 0.1,
     },
+    "catalogue": {"negatives": "catalogue", "mask_same_item": True},
     "listwise": {"loss": "listwise", "mask_same_item": True},
+    "listwise, catalogue": {"loss": "listwise", "negatives": "catalogue", "mask_same_item": True},
     "listwise, all masks": {
         "loss": "listwise",
         "mask_same_item": True,
@@ -88,7 +90,8 @@ def naive_loss(model: EncoderModel) -> Tensor:
             settings.gamma ** (DATA.windows.ends[pair] - 1 - row) * vector(TEXTS[DATA.text_rows[row]]) for row in rows
         ]
         profile = normalize(torch.stack(weighted).sum(dim=0), dim=0)
-        score = {p: profile @ vector(PERSONA_TEXTS[p]) for p in sorted(set(DATA.targets.tolist()))}
+        compared = set(DATA.targets.tolist()) if settings.negatives == "batch" else range(len(PERSONA_TEXTS))
+        score = {p: profile @ vector(PERSONA_TEXTS[p]) for p in sorted(compared)}
         if settings.loss == "listwise":
             best = {p: max((q for q in score if items[q] == items[p]), key=lambda q: score[q]) for p in score}
             score = {p: score[p] for p in score if p == target or (best[p] == p and items[p] != items[target])}
@@ -177,30 +180,15 @@ def test_in_bf16_the_encoder_computes_in_few_bits_and_the_loss_in_many(case: str
     assert relative_difference(gradients(model, loss), expected) < 0.1
 
 
-@pytest.mark.parametrize("loss", ["personas", "listwise"])
-def test_catalogue_negatives_are_all_personas_and_only_those_of_the_batch_have_a_gradient(
-    tiny_model_path: str, loss: str
-) -> None:
-    model = new_model(config(negatives="catalogue", loss=loss), tiny_model_path)
-    rows, positives, vectors = model.compared(torch.from_numpy(DATA.targets))
-    assert sorted(rows.tolist()) == list(range(9))
-    assert rows[positives].tolist() == DATA.targets.tolist()
-    torch.testing.assert_close(vectors, model.eval().personas(rows))
-    (gradient,) = torch.autograd.grad(vectors.sum(), model.encoder[0].auto_model.embeddings.word_embeddings.weight)
-    fresh = model.personas(torch.unique(torch.from_numpy(DATA.targets))).sum()
-    (expected,) = torch.autograd.grad(fresh, model.encoder[0].auto_model.embeddings.word_embeddings.weight)
-    torch.testing.assert_close(gradient, expected)
-
-
-def test_a_pool_is_drawn_anew_each_epoch_and_kept_vectors_follow_the_batches(tiny_model_path: str) -> None:
+def test_a_pool_is_drawn_anew_each_epoch_and_the_targets_are_always_compared(tiny_model_path: str) -> None:
     model = new_model(config(negatives="catalogue", negative_pool=4), tiny_model_path)
-    first = model.pool.tolist()
+    first, targets = model.pool.tolist(), torch.from_numpy(DATA.targets)
     model.start_epoch(1)
     assert len(first) == len(model.pool) == 4
     assert first != model.pool.tolist()
-    vector = torch.ones(1, 16)
-    model.pooled(model.pool[2:3], vector, others=torch.ones(4, dtype=torch.bool))
-    torch.testing.assert_close(model.kept[2], vector[0])
+    rows, positives, _ = model.compared(targets)
+    assert rows[positives].tolist() == targets.tolist()
+    assert sorted(rows.tolist()) == sorted({*targets.tolist(), *model.pool.tolist()})
 
 
 def test_dropout_agrees_between_the_two_passes(tiny_model_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
