@@ -5,9 +5,18 @@ import shlex
 from importlib import import_module
 
 import yaml
+from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.job import (
+    DagsterK8sJobConfig,
+    UserDefinedDagsterK8sConfig,
+    construct_dagster_k8s_job,
+    get_user_defined_k8s_config,
+)
 
 from personarank_dagster.cli import main
+from personarank_dagster.definitions import defs
 from tests.workspace import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -24,6 +33,12 @@ def test_the_services_name_each_other_and_volumes_that_are_declared() -> None:
         assert set(service.get("depends_on", {})) <= services.keys()
     assert services["ui"]["network_mode"] == "service:proxy"
     assert (DEPLOY / services["ui"]["build"]["context"] / services["ui"]["build"]["dockerfile"]).is_file()
+
+
+def test_the_compose_file_follows_the_compose_specification() -> None:
+    arguments = ["--builtin-schema", "vendor.compose-spec", str(DEPLOY / "compose.yaml")]
+    checked = CliRunner().invoke(check_jsonschema, arguments)
+    assert checked.exit_code == 0, checked.output
 
 
 def test_only_the_proxy_with_its_login_is_reached_from_outside() -> None:
@@ -45,8 +60,22 @@ def test_the_commands_and_variables_of_the_files_exist() -> None:
 def test_a_gpu_is_asked_for() -> None:
     (device,) = COMPOSE["services"]["ui"]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
-    launcher = VALUES["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
-    assert launcher["containerConfig"]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_the_pod_of_a_run_has_the_limits_of_the_values_and_those_of_its_job() -> None:
+    """Kubernetes' own models refuse keys that they do not know."""
+    values = VALUES["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    launcher = {"container_config": values["containerConfig"], "pod_spec_config": values["podSpecConfig"]}
+    tags = defs.resolve_job_def("full_refresh_job").run_tags
+    merged = K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(launcher)).merge(
+        K8sContainerContext(run_k8s_config=get_user_defined_k8s_config(tags))
+    )
+    job = construct_dagster_k8s_job(
+        DagsterK8sJobConfig(job_image="personarank"), ["run"], "run", user_defined_k8s_config=merged.run_k8s_config
+    )
+    pod = job.spec.template.spec
+    assert pod.containers[0].resources.limits == {"memory": "32Gi", "nvidia.com/gpu": "1"}
+    assert [one.key for one in pod.tolerations] == ["nvidia.com/gpu"]
 
 
 def test_the_image_copies_what_is_there_and_installs_extras_that_exist() -> None:
