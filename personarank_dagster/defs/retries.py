@@ -13,8 +13,8 @@ RETRIES = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL,
 # A full disk is not among them: waiting does not empty it.
 PASSING_ERRNOS = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ENETUNREACH, errno.EHOSTUNREACH}
 
-# Classes of torch, by name, so that torch is not imported to look.
-DEVICE_ERRORS = {"OutOfMemoryError", "AcceleratorError"}
+# Classes of torch and of botocore, which are no OSErrors, by name: neither is imported to look.
+PASSING_CLASSES = {"OutOfMemoryError", "AcceleratorError", "ConnectionError", "HTTPClientError"}
 
 
 @contextmanager
@@ -34,8 +34,8 @@ def may_pass(error: BaseException) -> bool:
     """Whether the error, or what caused it, is one of a device, a connection or an input/output that may recover."""
     if isinstance(error, PersonarankError) and not isinstance(error, StorageError):
         return False
-    if isinstance(error, OSError):
-        return isinstance(error, ConnectionError | TimeoutError) or error.errno in PASSING_ERRNOS
-    if DEVICE_ERRORS & {base.__name__ for base in type(error).__mro__} or "CUDA error" in str(error):
+    if PASSING_CLASSES & {base.__name__ for base in type(error).__mro__} or "CUDA error" in str(error):
         return True
+    if isinstance(error, OSError):
+        return isinstance(error, TimeoutError) or error.errno in PASSING_ERRNOS
     return error.__cause__ is not None and may_pass(error.__cause__)

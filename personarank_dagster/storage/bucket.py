@@ -38,6 +38,19 @@ def bucket_path(address: str) -> UPath:
     return path
 
 
+@contextmanager
+def requests_to(root: UPath) -> Iterator[None]:
+    """Raise a failed request as StorageError; a file that is not there is for the caller."""
+    try:
+        yield
+    except (FileNotFoundError, StorageError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("botocore", "aiobotocore"):
+            raise StorageError(f"{root}: the object store answered: {error}") from error
+        raise
+
+
 @dataclass(frozen=True)
 class BucketPlace(Place):
     """A prefix in an object store, and the folder of the copies on this machine."""
@@ -49,7 +62,7 @@ class BucketPlace(Place):
         return sorted(version for version, files in self._versions().items() if MANIFEST in files)
 
     def read(self, name: str) -> bytes:
-        with self._requests():
+        with requests_to(self.root):
             content: bytes = self.root.fs.cat_file(self._key(name))
             return content
 
@@ -57,14 +70,14 @@ class BucketPlace(Place):
         return {name: info["size"] for name, info in self._versions().get(version, {}).items()}
 
     def sha256(self, name: str) -> str:
-        with self._requests(), self.root.fs.open(self._key(name), "rb") as file:
+        with requests_to(self.root), self.root.fs.open(self._key(name), "rb") as file:
             return sha256_of(file)
 
     def staging(self, version: str) -> AbstractContextManager[Path]:
         return self.copies.staging(version)
 
     def publish(self, staging: Path, version: str) -> None:
-        with self._requests():
+        with requests_to(self.root):
             self.root.fs.pipe_file(self._key(f"{version}/{OWNER}"), this_process().encode())
             files = sorted(path for path in staging.rglob("*") if path.is_file())
             for path in sorted(files, key=lambda path: path.name == MANIFEST):
@@ -73,7 +86,7 @@ class BucketPlace(Place):
         self.copies.publish(staging, version)
 
     def point_to(self, version: str) -> None:
-        with self._requests():
+        with requests_to(self.root):
             # A version that was current once is no leftover, whatever became of its maker.
             self._disown(self._current())
             self.root.fs.pipe_file(self._key(POINTER), version.encode() + b"\n")
@@ -107,7 +120,7 @@ class BucketPlace(Place):
     def _versions(self) -> dict[str, dict[str, Any]]:
         """What the store says of every file, by version and path in it."""
         found: dict[str, dict[str, Any]] = {}
-        with self._requests():
+        with requests_to(self.root):
             for key, info in self.root.fs.find(self._key(""), detail=True).items():
                 version, _, name = key.removeprefix(self._key("")).partition("/")
                 if name:
@@ -127,7 +140,7 @@ class BucketPlace(Place):
     def _is_owned(self, version: str) -> bool:
         """Whether a process still makes this version, as far as can be known."""
         owner_key = self._key(f"{version}/{OWNER}")
-        with self._requests(), suppress(FileNotFoundError):
+        with requests_to(self.root), suppress(FileNotFoundError):
             owner = self.root.fs.cat_file(owner_key).decode()
             if is_of_this_machine(owner):
                 return not is_dead(owner)
@@ -147,7 +160,7 @@ class BucketPlace(Place):
 
     def _delete(self, version: str) -> None:
         """The manifest goes first: without it the rest is no version."""
-        with self._requests(), suppress(FileNotFoundError):
+        with requests_to(self.root), suppress(FileNotFoundError):
             if self.root.fs.exists(self._key(f"{version}/{MANIFEST}")):
                 self.root.fs.rm_file(self._key(f"{version}/{MANIFEST}"))
             self.root.fs.rm(self._key(version), recursive=True)
@@ -177,7 +190,7 @@ class BucketPlace(Place):
                 shutil.rmtree(staging, ignore_errors=True)
 
     def _fetch_file(self, name: str, path: Path, sha256: str) -> None:
-        with self._requests():
+        with requests_to(self.root):
             self.root.fs.get_file(self._key(name), str(path))
         with path.open("rb") as file:
             if (found := sha256_of(file)) != sha256:
@@ -185,15 +198,3 @@ class BucketPlace(Place):
 
     def _key(self, name: str) -> str:
         return f"{self.root.path.rstrip('/')}/{name}"
-
-    @contextmanager
-    def _requests(self) -> Iterator[None]:
-        """Raise an answer of the store as StorageError; a file that is not there is for the caller."""
-        try:
-            yield
-        except (FileNotFoundError, StorageError):
-            raise
-        except Exception as error:
-            if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("botocore", "aiobotocore"):
-                raise StorageError(f"{self.root}: the object store answered: {error}") from error
-            raise

@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from upath import UPath
 
 from personarank_dagster.core.errors import StorageError
-from personarank_dagster.storage.bucket import BucketPlace
+from personarank_dagster.storage.bucket import BucketPlace, requests_to
 from personarank_dagster.storage.files import file_sha256, flush, lock_folder, storage_errors, write_flushed
 from personarank_dagster.storage.manifests import (
     FORMAT_VERSION,
@@ -257,7 +258,7 @@ class InUse:
 def check_writable(folder: Path | UPath) -> None:
     """Raise StorageError, with the reason, if outputs cannot be written here; a folder is made, a bucket is not."""
     probe = folder / f".probe-{uuid.uuid4().hex[:8]}"
-    with storage_errors(folder):
+    with storage_errors(folder), nullcontext() if isinstance(folder, Path) else requests_to(folder):
         if isinstance(folder, Path):
             folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")

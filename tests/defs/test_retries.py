@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
 from personarank_dagster.core.errors import ContractError, EncoderError, InputError, StorageError
 from personarank_dagster.defs.assets import all_assets
@@ -29,6 +30,9 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
         (caused(StorageError("cannot be written"), OSError(errno.EIO, "")), True),
+        (caused(StorageError("the object store answered"), EndpointConnectionError(endpoint_url="s3")), True),
+        (caused(StorageError("the object store answered"), ReadTimeoutError(endpoint_url="s3")), True),
+        (caused(StorageError("the object store answered"), NoCredentialsError()), False),
         (OSError(errno.ENOSPC, "no space left"), False),
         (FileNotFoundError(errno.ENOENT, ""), False),
         (caused(InputError("cannot be read"), OSError(errno.EIO, "")), False),

@@ -133,3 +133,9 @@ def test_a_version_that_was_current_is_never_swept(store: VersionStore) -> None:
 def test_a_bucket_that_is_not_there_is_one_clear_error(bucket: str) -> None:
     with pytest.raises(StorageError, match=r"s3://nowhere.*: cannot be written: .*bucket does not exist"):
         check_writable(UPath("s3://nowhere/x"))
+
+
+def test_a_store_that_does_not_answer_is_one_clear_error() -> None:
+    store = UPath("s3://bucket/x", endpoint_url="http://127.0.0.1:9", config_kwargs={"retries": {"max_attempts": 0}})
+    with pytest.raises(StorageError, match=r"s3://bucket/x: the object store answered: Could not connect"):
+        check_writable(store)
