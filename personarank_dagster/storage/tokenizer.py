@@ -4,9 +4,6 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-from tokenizers import Tokenizer
-
 from personarank_dagster.core.encoders import BUNDLED_NAME, BUNDLED_PACKAGE
 
 TOKENIZER = "tokenizer.json"
@@ -20,6 +17,8 @@ def token_counter(st_path: str) -> Callable[[Sequence[str]], list[int]] | None:
     path = _tokenizer_file(st_path)
     if path is None:
         return None
+    from tokenizers import Tokenizer
+
     tokenizer = Tokenizer.from_file(str(path))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -37,5 +36,7 @@ def _tokenizer_file(st_path: str) -> Path | None:
     found = [folder / name / TOKENIZER for name in FOLDERS if (folder / name / TOKENIZER).is_file()]
     if found:
         return found[0]
+    from huggingface_hub import try_to_load_from_cache
+
     downloaded = None if folder.is_absolute() else try_to_load_from_cache(st_path, TOKENIZER)
     return Path(downloaded) if isinstance(downloaded, str) else None

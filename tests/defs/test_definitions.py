@@ -19,7 +19,7 @@ ASSETS = [SPECS[dg.AssetKey(name)] for name in UPSTREAM]
 def test_importing_the_definitions_loads_no_torch() -> None:
     code = (
         "import sys, personarank_dagster.definitions; heavy = "
-        "('torch', 'sentence_transformers', 'transformers', 'matplotlib', 'numba');"
+        "('torch', 'sentence_transformers', 'transformers', 'tokenizers', 'matplotlib', 'numba');"
         "print([m for m in heavy if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
