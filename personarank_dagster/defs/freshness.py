@@ -24,14 +24,24 @@ def metrics_are_recent(context: dg.AssetCheckExecutionContext, project: ProjectR
 
 
 def report_age(project: ProjectResource, dataset: str, instance: dg.DagsterInstance) -> None:
-    """Record the evaluation of a moment in which nothing runs, so that metrics grow old in the UI."""
-    if project.versions(METRICS, dataset).find_current() is None:
+    """Record the evaluation of a moment in which nothing runs, so that metrics grow old in the UI.
+
+    It replaces that of the run which made the metrics. Dagster stores one evaluation for each run, check and
+    partition, and without a run only the first.
+    """
+    current = project.versions(METRICS, dataset).find_current()
+    if current is None:
         return
-    evaluation = _evaluation(project, dataset)
     check = metrics_are_recent.check_key
-    instance.report_runless_asset_event(
-        dg.AssetCheckEvaluation(check.asset_key, check.name, partition=dataset, **evaluation)
+    evaluation = dg.AssetCheckEvaluation(
+        check.asset_key, check.name, partition=dataset, **_evaluation(project, dataset)
     )
+    event = dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name="schedule",
+        event_specific_data=evaluation,
+    )
+    instance.report_dagster_event(event, run_id=current.manifest.run_id)
 
 
 def age_in_days(created: datetime, now: datetime) -> float:

@@ -17,9 +17,10 @@ from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.core.settings import ScheduleConfig
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.due import QUIET_SECONDS, run_for_raw_files
-from personarank_dagster.defs.freshness import age_in_days
+from personarank_dagster.defs.freshness import age_in_days, metrics_are_recent
 from personarank_dagster.defs.jobs import DATASET_JOBS
 from personarank_dagster.defs.partitions import dataset_partitions
+from personarank_dagster.defs.provenance import provenance
 from personarank_dagster.defs.runs import PARTITION_ASSETS, execute, observe_raw_files, plan_run, reasons_to_run
 from personarank_dagster.defs.schedules import dataset_schedule, dataset_schedules, schedules
 from personarank_dagster.defs.sensors import raw_files_sensor
@@ -189,6 +190,20 @@ def test_conditions_ask_for_what_comes_after_a_change_in_its_partition_alone(ins
     instance.report_runless_asset_event(dg.AssetMaterialization("personas", partition="yelp"))
     second = dg.evaluate_automation_conditions(defs, instance, asset_selection=CONDITIONED, cursor=first.cursor)
     assert second.get_requested_partitions(dg.AssetKey("selected_personas")) == {"yelp"}
+
+
+def test_every_tick_records_the_age_of_the_metrics(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_from = provenance(project, "rerank_metrics", "amazon")
+    store = project.versions("rerank_metrics", "amazon")
+    store.publish(lambda folder: {}, run_id="run", data_version="1", provenance=made_from)
+    for day, status in ((0, "SUCCEEDED"), (29, "SUCCEEDED"), (31, "FAILED")):
+        monkeypatch.setattr("personarank_dagster.defs.freshness.age_in_days", lambda *_, day=day: float(day))
+        tick(instance, NIGHT)
+        history = instance.event_log_storage.get_asset_check_execution_history
+        (record,) = history(metrics_are_recent.check_key, limit=9)
+        assert (record.status.value, record.run_id, record.partition) == (status, "run", "amazon")
 
 
 def test_the_age_of_metrics_is_counted_in_days() -> None:
