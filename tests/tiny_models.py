@@ -6,8 +6,13 @@ from pathlib import Path
 WORDS = ["the", "a", "red", "blue", "lamp", "chair", "desk", "query", "passage", "persona", "item"]
 
 
-def write_tiny_model(folder: Path, words: Iterable[str] = WORDS, *, max_len: int = 64) -> str:
-    """Write a BERT that knows these words as a sentence-transformers directory, and return its path."""
+def write_tiny_model(
+    folder: Path, words: Iterable[str] = WORDS, *, max_len: int = 64, prompts: dict[str, str] | None = None
+) -> str:
+    """Write a BERT that knows these words as a sentence-transformers directory, and return its path.
+
+    The first of the prompts is the default one.
+    """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
     from sentence_transformers.sentence_transformer.modules import Pooling
@@ -31,6 +36,11 @@ def write_tiny_model(folder: Path, words: Iterable[str] = WORDS, *, max_len: int
     )
     BertModel(config).save_pretrained(folder / "bert")
     transformer = Transformer(str(folder / "bert"), max_seq_length=32)
-    model = SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu")
+    model = SentenceTransformer(
+        modules=[transformer, Pooling(16)],
+        device="cpu",
+        prompts=prompts,
+        default_prompt_name=next(iter(prompts), None) if prompts else None,
+    )
     model.save(str(folder / "model"), create_model_card=False)
     return str(folder / "model")

@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from personarank_dagster.core.encoders import hub_id
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.core.settings import DataConfig, RerankConfig, ScheduleConfig, TrainConfig
-from personarank_dagster.core.strict_yaml import load_yaml, read_mapping
+from personarank_dagster.core.strict_yaml import load_yaml, read_mapping, relative_path
 from personarank_dagster.core.texts import PERSONA_FIELDS, TextTemplate
 
 CONFIG_DIR_VARIABLE = "PERSONARANK_CONFIG_DIR"
@@ -44,6 +45,10 @@ class DatasetConfig:
             persona_fields=tuple(field for field in PERSONA_FIELDS if field in self.rerank.fields),
             include_item_id=self.rerank.include_item_id,
         )
+
+    def revision_of(self, model: str) -> str | None:
+        """Revision of a model of this dataset: `st_revision` is that of `st_path`, wherever it is used."""
+        return self.train.st_revision if model == self.train.st_path else None
 
     def external_cache(self, key: Literal["ext_persona_cache", "ext_interaction_cache"]) -> Path:
         """Folder of an external cache. Raises ConfigError if the key is not set."""
@@ -107,17 +112,37 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
         data = msgspec.structs.replace(data, out_root=_work_dir(data, name))
     elif shared:
         data = msgspec.structs.replace(data, out_root=Path(place).absolute())
-    train = load_yaml(folder / name / "train.yaml", TrainConfig)
+    train = _load_train(folder / name / "train.yaml")
     if os.environ.get(AMP_VARIABLE) == "0":
         train = msgspec.structs.replace(train, amp=False)
     return DatasetConfig(
         name=name,
         data=data,
         train=train,
-        rerank=load_yaml(folder / name / "rerank.yaml", RerankConfig),
+        rerank=_load_rerank(folder / name / "rerank.yaml"),
         data_path=data_path,
         bucket=place if is_address(place) else None,
     )
+
+
+def _load_train(path: Path) -> TrainConfig:
+    train = load_yaml(path, TrainConfig)
+    if train.st_revision and hub_id(train.st_path) is None:
+        raise ConfigError(
+            f"{path}: st_revision must be left out where st_path is no hub id, got st_path {train.st_path!r} and "
+            f"st_revision {train.st_revision!r}; a folder is what it is"
+        )
+    return msgspec.structs.replace(train, st_path=_model_place(path, train.st_path))
+
+
+def _load_rerank(path: Path) -> RerankConfig:
+    rerank = load_yaml(path, RerankConfig)
+    return msgspec.structs.replace(rerank, model=_model_place(path, rerank.model) if rerank.model else None)
+
+
+def _model_place(path: Path, model: str) -> str:
+    """The model; a relative path begins at the file that names it."""
+    return str(relative_path(path, model)) if model.startswith(("./", "../", "~")) else model
 
 
 def _work_dir(data: DataConfig, name: str) -> Path:

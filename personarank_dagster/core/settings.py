@@ -25,7 +25,9 @@ Processes = Annotated[int, Meta(ge=0, le=64, description="a whole number from 0 
 Flag = Annotated[bool, Meta(description="true or false")]
 # The public scripts write it as a number.
 Switch = Annotated[bool | Literal[0, 1], Meta(description="true or false")]
-ModelName = Annotated[str, Meta(min_length=1, description="a hub id, a path, or bundled:all-MiniLM-L6-v2")]
+ModelName = Annotated[
+    str, Meta(min_length=1, description="a hub id, a path such as /models/m or ./m, or bundled:all-MiniLM-L6-v2")
+]
 Revision = Annotated[str, Meta(min_length=1, description="a commit, tag or branch of the hub")]
 FieldLetters = Annotated[
     str,

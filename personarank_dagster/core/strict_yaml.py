@@ -70,13 +70,14 @@ def _convert(path: Path, key: str, value: Any, rule: Any, problems: list[str]) -
     try:
         if isinstance(value, float) and value != value:
             raise msgspec.ValidationError("NaN")
-        return msgspec.convert(value, rule, dec_hook=lambda _, text: _relative_path(path, text))
+        return msgspec.convert(value, rule, dec_hook=lambda _, text: relative_path(path, text))
     except (msgspec.ValidationError, TypeError):
         hint = " (YAML reads it as text: write 1.0e-3)" if _is_number_text(value) else ""
         problems.append(f"{path}: {key} must be {_rule(rule)}, got {value!r}{hint}")
 
 
-def _relative_path(path: Path, text: object) -> Path:
+def relative_path(path: Path, text: object) -> Path:
+    """The path that a file names; a relative one begins in its folder. Raises ValidationError if it is none."""
     if not isinstance(text, str) or not text:
         raise msgspec.ValidationError("not a path")
     return Path(os.path.normpath(path.parent / Path(text).expanduser()))

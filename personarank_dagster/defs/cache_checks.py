@@ -1,8 +1,7 @@
 """Checks of the two caches, after they were published: whole, by one encoder, and by an encoder that is sound."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import dagster as dg
 import numpy as np
@@ -13,9 +12,10 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
 from personarank_dagster.core.ranking import VectorTable
-from personarank_dagster.defs.partitions import dataset_partitions
-from personarank_dagster.defs.resources import GpuResource, ProjectResource
+from personarank_dagster.defs.encoding_processes import BaseModel
+from personarank_dagster.defs.published import Found, Published, published_check
 from personarank_dagster.storage.embeddings import TEXT_KEYS, MadeWith, check_embeddings, made_with, read_embeddings
+from personarank_dagster.storage.encoder_directory import open_encoder
 from personarank_dagster.storage.matrices import Float16Array, read_array
 from personarank_dagster.storage.text_keys import KeyArray, text_keys
 from personarank_dagster.storage.versions import Version
@@ -29,51 +29,39 @@ MAX_DIFFERENCE = {"fp32": 2e-3, "bf16": 2e-2}
 
 
 @dataclass(frozen=True)
-class Found:
-    """Whether a check's name is true, and the numbers behind it."""
-
-    passed: bool
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CacheSubject:
+class CacheSubject(Published):
     """A published cache of one dataset."""
 
-    project: ProjectResource
-    gpu: GpuResource
-    partition: str
     asset: str
 
     @property
-    def version(self) -> Version:
+    def cache(self) -> Version:
         """Its current version."""
-        return self.project.versions(self.asset, self.partition).current()
+        return self.version(self.asset)
 
     @property
-    def table(self) -> VectorTable:
+    def embeddings(self) -> VectorTable:
         """Its vectors and index."""
-        return read_embeddings(self.version.directory)
+        return read_embeddings(self.cache.directory)
 
     @property
     def keys(self) -> KeyArray | None:
         """Keys of its texts; None for an external cache."""
-        path = self.version.directory / TEXT_KEYS
+        path = self.cache.directory / TEXT_KEYS
         return read_array(path) if path.exists() else None
 
     def rows(self) -> pl.DataFrame:
         """What it was made from: liked interactions, or personas."""
         source = "histories" if self.asset == "interaction_cache" else "personas"
-        version = self.project.versions(source, self.partition).current()
-        rows: pl.DataFrame = self.project.format(source, self.partition).read(version.directory)
+        rows = self.table(source).collect()
         if source == "personas":
             return rows
-        return liked_interactions(rows, min_rating=self.project.dataset(self.partition).train.min_rating)
+        return liked_interactions(rows, min_rating=self.config.train.min_rating)
 
 
 def vectors_are_unit(subject: CacheSubject) -> Found:
     """Every vector is finite and of length 1, within what fp16 can hold."""
-    table = subject.table
+    table = subject.embeddings
     try:
         check_embeddings(subject.asset, table)
     except ContractError as error:
@@ -83,7 +71,7 @@ def vectors_are_unit(subject: CacheSubject) -> Found:
 
 def index_agrees_with_the_matrix(subject: CacheSubject) -> Found:
     """Each row of the index points to a vector, each vector is pointed to, and has the key of one text."""
-    return index_agrees(subject.table, subject.keys)
+    return index_agrees(subject.embeddings, subject.keys)
 
 
 def index_agrees(table: VectorTable, keys: KeyArray | None) -> Found:
@@ -99,7 +87,7 @@ def index_agrees(table: VectorTable, keys: KeyArray | None) -> Found:
 def covers_what_it_is_made_from(subject: CacheSubject) -> Found:
     """The cache holds the users, or items, that its input has: at least `min_coverage` of them."""
     key = "user_id" if subject.asset == "interaction_cache" else "item_id"
-    return covers(subject.table, subject.rows(), key, subject.project.dataset(subject.partition).data.min_coverage)
+    return covers(subject.embeddings, subject.rows(), key, subject.config.data.min_coverage)
 
 
 def covers(table: VectorTable, rows: pl.DataFrame, key: str, min_coverage: float) -> Found:
@@ -112,7 +100,7 @@ def covers(table: VectorTable, rows: pl.DataFrame, key: str, min_coverage: float
 
 def does_not_collapse(subject: CacheSubject) -> Found:
     """Different texts have different vectors: hardly any has another within a cosine of 0.9999."""
-    vectors = subject.table.vectors
+    vectors = subject.embeddings.vectors
     sample = np.random.default_rng(0).choice(len(vectors), min(len(vectors), COMPARED_VECTORS), replace=False)
     return differ(vectors[np.sort(sample)].astype(np.float32))
 
@@ -128,7 +116,7 @@ def differ(vectors: FloatArray) -> Found:
 
 def matches_its_encoder(subject: CacheSubject) -> Found:
     """A few texts, encoded again by the encoder and its head, give what is stored."""
-    keys, about = subject.keys, made_with(subject.version)
+    keys, about = subject.keys, made_with(subject.cache)
     if keys is None:
         return Found(True, {"note": "an external cache: its encoder is not here"})
     texts, stored = _sample(subject, keys)
@@ -159,24 +147,25 @@ def _sample(subject: CacheSubject, keys: KeyArray) -> tuple[list[str], Float16Ar
     """Some texts, spread over the input, with their vectors."""
     rows = subject.rows()
     some = rows.gather_every(max(1, rows.height // ENCODED_TEXTS)).head(ENCODED_TEXTS)
-    template = subject.project.dataset(subject.partition).template
+    template = subject.config.template
     interactions = subject.asset == "interaction_cache"
     texts = template.interaction_texts(some) if interactions else template.persona_texts(some)
     wanted = text_keys(texts)
     places: IntArray = np.array([np.flatnonzero((keys == key).all(axis=1))[0] for key in wanted], dtype=np.int64)
-    return texts.to_list(), subject.table.vectors[places]
+    return texts.to_list(), subject.embeddings.vectors[places]
 
 
 def _encode(subject: CacheSubject, about: MadeWith, texts: list[str]) -> FloatArray:
-    from personarank_dagster.encoding.encoder import base_of, encode, load_model
+    from personarank_dagster.encoding.encoder import encode
 
-    version = subject.project.versions("trained_encoder", subject.partition).current()
-    trained = subject.project.format("trained_encoder", subject.partition).read(version.directory)
+    trained = open_encoder(subject.version("trained_encoder").directory)
     by_trained = about.encoder == trained.info.fingerprint
     source = str(trained.path) if by_trained else about.model
-    model = base_of(load_model(source, max_len=about.max_len, device=subject.gpu.torch_device()))
-    vectors = encode(model, texts, precision=subject.gpu.encoding_precision())
-    head = trained.head(CACHE_SIDES[subject.asset]) if by_trained else None
+    base = BaseModel(source, about.max_len, about.encoder, subject.config.revision_of(source))
+    side = CACHE_SIDES[subject.asset]
+    model = base.load(subject.gpu.torch_device())
+    vectors = encode(model, texts, side=side, precision=subject.gpu.encoding_precision())
+    head = trained.head(side) if by_trained else None
     return vectors if head is None else unit_rows(vectors @ head.T)
 
 
@@ -192,38 +181,25 @@ CHECKS: tuple[Callable[[CacheSubject], Found], ...] = (
 
 
 def _cache_check(asset: str, check: Callable[[CacheSubject], Found]) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    return published_check(
+        asset,
+        lambda found: check(CacheSubject(found.project, found.gpu, found.partition, asset)),
         name=f"{asset}_{check.__name__}",
-        asset=asset,
-        partitions_def=dataset_partitions,
         description=check.__doc__,
     )
-    def asset_check(
-        context: dg.AssetCheckExecutionContext, project: ProjectResource, gpu: GpuResource
-    ) -> dg.AssetCheckResult:
-        found = check(CacheSubject(project, gpu, context.partition_key, asset))
-        return dg.AssetCheckResult(passed=found.passed, metadata=found.numbers)
-
-    return asset_check
 
 
-@dg.asset_check(
-    asset="persona_cache",
-    additional_deps=["interaction_cache"],
-    partitions_def=dataset_partitions,
-    description=are_by_one_encoder.__doc__,
-)
-def caches_are_by_one_encoder(
-    context: dg.AssetCheckExecutionContext, project: ProjectResource
-) -> dg.AssetCheckResult:
-    """Check what both current caches say that they were made with."""
-    found = are_by_one_encoder(
-        [made_with(project.versions(asset, context.partition_key).current()) for asset in CACHE_SIDES]
-    )
-    return dg.AssetCheckResult(passed=found.passed, metadata=found.numbers)
+def _caches_are_by_one_encoder(published: Published) -> Found:
+    return are_by_one_encoder([made_with(published.version(asset)) for asset in CACHE_SIDES])
 
 
 all_cache_checks = [
     *(_cache_check(asset, check) for asset in CACHE_SIDES for check in CHECKS),
-    caches_are_by_one_encoder,
+    published_check(
+        "persona_cache",
+        _caches_are_by_one_encoder,
+        name="caches_are_by_one_encoder",
+        description=are_by_one_encoder.__doc__,
+        needs=("interaction_cache",),
+    ),
 ]

@@ -52,14 +52,14 @@ class CacheBuilder:
         if self.config.rerank.use_external_caches:
             return read_external_interactions(self._external()[0], liked)
         texts = self.config.template.interaction_texts(liked)
-        return self._build(texts, liked, schemas.INTERACTION_INDEX, encoder, "query", "encoding interactions")
+        return self._build(texts, liked, schemas.INTERACTION_INDEX, encoder, "query")
 
     def personas(self, by_item: pl.DataFrame, encoder: EncoderDirectory) -> Built:
         """Cache of personas, in their order, and the numbers of the metadata."""
         if self.config.rerank.use_external_caches:
             return read_external_personas(self._external()[1], by_item)
         texts = self.config.template.persona_texts(by_item)
-        return self._build(texts, by_item, schemas.PERSONA_INDEX, encoder, "document", "encoding personas")
+        return self._build(texts, by_item, schemas.PERSONA_INDEX, encoder, "document")
 
     def _external(self) -> tuple[Path, Path]:
         """Folders of the external caches of interactions and of personas, which must be by one encoder."""
@@ -75,10 +75,9 @@ class CacheBuilder:
         index: schemas.Schema,
         trained: EncoderDirectory,
         side: Side,
-        task: str,
     ) -> Built:
         chosen = self._chosen(trained)
-        embedded = Embedder(self.context, self.project, self.gpu, self.progress).embed(texts, chosen.base, task)
+        embedded = Embedder(self.context, self.project, self.gpu, self.progress).embed(texts, chosen.base, side)
         scratch = ScratchFolder(self.config.data.out_root / "scratch")
         vectors = embedded.mapped(None if chosen.is_base else trained.head(side), scratch)
         # The files are gone with the last use of the mapped vectors.
@@ -96,10 +95,12 @@ class CacheBuilder:
         model, max_len, info = self.config.rerank.model, self.config.train.max_len, trained.info
         if model is None:
             return Chosen(BaseModel(str(trained.path), info.max_len, info.base_fingerprint), info.fingerprint)
+        revision = self.config.revision_of(model)
         if info.tune == "head" and (info.st_path, info.max_len) == (model, max_len):
-            return Chosen(BaseModel(model, max_len, info.base_fingerprint), info.base_fingerprint, is_base=True)
-        fingerprint = _fingerprint(model, max_len, self.gpu.torch_device())
-        return Chosen(BaseModel(model, max_len, fingerprint), fingerprint, is_base=True)
+            base = BaseModel(model, max_len, info.base_fingerprint, revision)
+            return Chosen(base, info.base_fingerprint, is_base=True)
+        fingerprint = _fingerprint(BaseModel(model, max_len, "", revision), self.gpu.torch_device())
+        return Chosen(BaseModel(model, max_len, fingerprint, revision), fingerprint, is_base=True)
 
     def _made_with(self, chosen: "Chosen", embedded: Embedded, dimension: int) -> MadeWith:
         template = self.config.template
@@ -125,10 +126,10 @@ class Chosen:
     is_base: bool = False
 
 
-def _fingerprint(model: str, max_len: int, device: str) -> str:
-    from personarank_dagster.encoding.encoder import base_of, load_model, model_fingerprint
+def _fingerprint(base: BaseModel, device: str) -> str:
+    from personarank_dagster.encoding.encoder import model_fingerprint
 
-    return model_fingerprint(base_of(load_model(model, max_len=max_len, device=device)))
+    return model_fingerprint(base.load(device))
 
 
 def export_caches(project: ProjectResource, partition: str, out: Path) -> list[Path]:

@@ -59,7 +59,7 @@ class Evaluation:
 def evaluate(project: ProjectResource, partition: str, name: str) -> Evaluation:
     """Evaluate one check on the current versions of its tables."""
     config = project.dataset(partition)
-    check = next(check for check in data_checks(_limits(config)) if check.name == name)
+    check = next(check for check in data_checks(data_limits(config)) if check.name == name)
     versions = {asset: project.versions(asset, partition).find_current() for asset in {check.asset, *check.tables}}
     found = {asset: version for asset, version in versions.items() if version}
     if len(found) < len(versions):
@@ -75,13 +75,14 @@ def evaluate(project: ProjectResource, partition: str, name: str) -> Evaluation:
     return Evaluation(check, check.finding(tables, found[check.asset].manifest.details))
 
 
-def _limits(config: DatasetConfig) -> Limits:
+def data_limits(config: DatasetConfig) -> Limits:
+    """What the dataset configures for the checks of its data."""
     return Limits(
         min_coverage=config.data.min_coverage,
         max_drift=config.data.max_drift,
         max_len=config.train.max_len,
         template=config.template,
-        count_tokens=token_counter(config.train.st_path),
+        count_tokens=token_counter(config.train.st_path, config.train.st_revision),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from personarank_dagster.core.encoders import ENGINE, EncodedTexts
+from personarank_dagster.core.encoders import ENGINE, EncodedTexts, Side
 from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
 from personarank_dagster.defs.encoding_processes import BaseModel, encode_in_processes
 from personarank_dagster.defs.resources import Advance, GpuResource, ProgressResource, ProjectResource
@@ -21,6 +21,9 @@ from personarank_dagster.storage.vector_store import VectorStore
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+# What the progress is called.
+TASKS: dict[Side, str] = {"query": "encoding interactions", "document": "encoding personas"}
 
 
 @dataclass(frozen=True)
@@ -78,26 +81,30 @@ class Embedder:
     progress: ProgressResource
 
     def by_model(
-        self, texts: pl.Series, model: "SentenceTransformer", fingerprint: str, task: str
+        self, texts: pl.Series, model: "SentenceTransformer", fingerprint: str, side: Side
     ) -> tuple[FloatArray, IntArray]:
         """Vectors of the distinct texts by the loaded model of `train.yaml`, and the row of each text."""
         train = self.project.dataset(self.context.partition_key).train
-        base = BaseModel(train.st_path, train.max_len, fingerprint)
-        embedded = self.embed(texts, base, task, loaded=model)
+        base = BaseModel(train.st_path, train.max_len, fingerprint, train.st_revision)
+        embedded = self.embed(texts, base, side, loaded=model)
         return embedded.store.vectors(embedded.places).astype(np.float32), embedded.rows
 
     def embed(
-        self, texts: pl.Series, base: BaseModel, task: str, *, loaded: "SentenceTransformer | None" = None
+        self, texts: pl.Series, base: BaseModel, side: Side, *, loaded: "SentenceTransformer | None" = None
     ) -> Embedded:
-        """Have the base vectors of all texts in the store; the model is loaded only if one is missing."""
+        """Have the base vectors of all texts in the store; the model is loaded only if one is missing.
+
+        A text is kept under its hash alone, though each side has its prompt: the template begins the texts of the
+        sides differently.
+        """
         keys = text_keys(texts)
         first, rows = distinct_rows(keys)
         store = self.project.vectors(self.context.partition_key, store_name(base, self.gpu))
         missing = first[store.places(keys[first]) < 0]
         started = time.monotonic()
         if len(missing):
-            with self.progress.track(self.context, task, len(missing)) as advance:
-                self._encode(texts.gather(missing), keys[missing], base, store, advance, loaded)
+            with self.progress.track(self.context, TASKS[side], len(missing)) as advance:
+                self._encode(texts.gather(missing), keys[missing], base, side, store, advance, loaded)
             store.reload()
             store.join_blocks()
         places = store.places(keys[first])
@@ -108,6 +115,7 @@ class Embedder:
         texts: pl.Series,
         keys: KeyArray,
         base: BaseModel,
+        side: Side,
         store: VectorStore,
         advance: Advance,
         loaded: "SentenceTransformer | None",
@@ -117,14 +125,14 @@ class Embedder:
         precision = self.gpu.encoding_precision()
         if len(devices) > 1:
             scratch = ScratchFolder(config.data.out_root / "scratch")
-            encode_in_processes(texts, keys, base, store.folder, devices, precision, scratch.path, advance)
+            encode_in_processes(texts, keys, base, side, store.folder, devices, precision, scratch.path, advance)
             scratch.close()
             return
 
         def encode(windows: Iterable[list[str]]) -> Iterator[EncodedTexts]:
             from personarank_dagster.encoding.engine import Engine
 
-            for encoded in Engine(loaded or base.load(devices[0]), precision).stream(windows):
+            for encoded in Engine(loaded or base.load(devices[0]), precision, side).stream(windows):
                 yield encoded
                 advance(len(encoded.places))
 

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from personarank_dagster.core.encoders import Side
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.defs.resources import Advance, Precision
 from personarank_dagster.storage.text_keys import KeyArray
@@ -30,18 +31,20 @@ class BaseModel:
     source: str
     max_len: int
     fingerprint: str
+    revision: str | None = None
 
     def load(self, device: str) -> "SentenceTransformer":
         """Load it, without the heads that a trained encoder may have."""
         from personarank_dagster.encoding.encoder import base_of, load_model
 
-        return base_of(load_model(self.source, max_len=self.max_len, device=device))
+        return base_of(load_model(self.source, max_len=self.max_len, device=device, revision=self.revision))
 
 
 class EncodingJob(msgspec.Struct, frozen=True):
     """What a process is to do with the texts beside it."""
 
     base: BaseModel
+    side: Side
     store: str
     device: str
     precision: Precision
@@ -52,19 +55,20 @@ def encode_in_processes(
     texts: pl.Series,
     keys: KeyArray,
     base: BaseModel,
+    side: Side,
     store: Path,
     devices: Sequence[str],
     precision: Precision,
     scratch: Path,
     advance: Advance,
 ) -> None:
-    """Encode texts, each device its share, into the store.
+    """Encode texts of one side, each device its share, into the store.
 
     Raises EncoderError with the message of the first process that fails; the others are stopped. What any of them
     has finished stays in the store.
     """
     threads = max(1, (os.cpu_count() or 1) // len(devices))
-    jobs = [EncodingJob(base, str(store), device, precision, threads) for device in devices]
+    jobs = [EncodingJob(base, side, str(store), device, precision, threads) for device in devices]
     folders = _write_jobs(texts, keys, jobs, scratch)
     processes = [_start(folder) for folder in folders]
     try:

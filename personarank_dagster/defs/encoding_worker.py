@@ -25,7 +25,7 @@ def work(folder: Path) -> None:
     store = VectorStore(Path(job.store).parent, Path(job.store).name)
 
     def encode(windows: Iterable[list[str]]) -> Iterator[EncodedTexts]:
-        for encoded in Engine(job.base.load(job.device), job.precision).stream(windows):
+        for encoded in Engine(job.base.load(job.device), job.precision, job.side).stream(windows):
             yield encoded
             print(len(encoded.places), flush=True)
 

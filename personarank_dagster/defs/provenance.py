@@ -57,7 +57,7 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
 
 # Count an asset's number up when its code gives another result for the same inputs.
 CODE_VERSIONS: dict[str, str] = dict.fromkeys(UPSTREAM, "1") | {
-    "trained_encoder": "2",
+    "trained_encoder": "3",
     "interaction_cache": "2",
     "persona_cache": "2",
     "reranked_candidates": "2",
@@ -103,7 +103,8 @@ def _bad_row_rules(config: DatasetConfig) -> object:
 def _other_encoder(config: DatasetConfig, key: Literal["ext_interaction_cache", "ext_persona_cache"]) -> object:
     """What a cache is made with, if not by the trained encoder."""
     if not config.rerank.use_external_caches:
-        return config.rerank.model
+        model = config.rerank.model
+        return model and (model, config.revision_of(model))
     folder = config.external_cache(key)
     hashes = config.data.out_root / "raw_files.json"
     return [file_version(folder / name, hashes) for name in EXTERNAL_FILES[key]]

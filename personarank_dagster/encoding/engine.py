@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from personarank_dagster.core.encoders import EncodedTexts
+from personarank_dagster.core.encoders import EncodedTexts, Side
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.encoding.packed import PackedTransformer, can_pack, runs
 
@@ -45,13 +45,13 @@ class Tokens:
 
 
 class Engine:
-    """Encodes texts with one model, whose weights and settings it leaves as they are."""
+    """Encodes texts of one side with one model, whose weights and settings it leaves as they are."""
 
-    def __init__(self, model: SentenceTransformer, precision: Precision = "fp32") -> None:
+    def __init__(self, model: SentenceTransformer, precision: Precision = "fp32", side: Side = "document") -> None:
         self.model, self.precision = model, precision
         self.budget = CPU_TOKENS if model.device.type == "cpu" else GPU_TOKENS
         self.tokenizer = _own_tokenizer(model)
-        self.prompt = model.prompts.get(model.default_prompt_name or "") or ""
+        self.prompt = model.prompts.get(side) or ""
         self.packed = self._pack()
 
     @property
@@ -134,9 +134,13 @@ class Engine:
 
     def _padded_vectors(self, batch: list[Tokens]) -> Tensor:
         with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.model.encode(
-                [one.text for one in batch], batch_size=len(batch), convert_to_tensor=True, show_progress_bar=False
-            )
+            return self._by_the_model([one.text for one in batch])
+
+    def _by_the_model(self, texts: list[str]) -> Tensor:
+        """Vectors as sentence-transformers itself computes them, in one batch."""
+        return self.model.encode(
+            texts, prompt=self.prompt, batch_size=len(texts), convert_to_tensor=True, show_progress_bar=False
+        )
 
     def _pack(self) -> PackedTransformer | None:
         """The model's transformer in the packed way, if it has one and gives the vectors of the model itself."""
@@ -148,7 +152,7 @@ class Engine:
             vectors = self._packed_vectors(packed, self._tokenize(0, PROBES))
         except (RuntimeError, KeyError):
             return None
-        expected = self.model.encode(list(PROBES), convert_to_tensor=True, show_progress_bar=False)
+        expected = self._by_the_model(list(PROBES))
         cosines = torch.nn.functional.cosine_similarity(vectors.float(), expected.float())
         return packed if bool((cosines >= MIN_COSINE[self.precision]).all()) else None
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
+from personarank_dagster.core.encoders import Side
 from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding import loss
@@ -148,22 +149,22 @@ class EncoderModel(ProfilePersonaModel):
         super().__init__(data, config)
         self.encoder = encoder
         self.interaction_texts, self.persona_texts = interaction_texts, persona_texts
-        self.interaction_tokens = num_tokens(encoder, interaction_texts)
-        self.persona_tokens = num_tokens(encoder, persona_texts)
+        self.interaction_tokens = num_tokens(encoder, interaction_texts, "query")
+        self.persona_tokens = num_tokens(encoder, persona_texts, "document")
         self.texts_encoded = 0
 
     def interactions(self, texts: Tensor) -> Tensor:
-        return self._encode(self.interaction_texts, self.interaction_tokens, texts.tolist())
+        return self._encode(self.interaction_texts, self.interaction_tokens, texts.tolist(), "query")
 
     def personas(self, rows: Tensor) -> Tensor:
-        return self._encode(self.persona_texts, self.persona_tokens, rows.tolist())
+        return self._encode(self.persona_texts, self.persona_tokens, rows.tolist(), "document")
 
     def train(self, mode: bool = True) -> "EncoderModel":
         super().train(mode)
         self.encoder.train(mode and self.settings.dropout)
         return self
 
-    def _encode(self, texts: Sequence[str], tokens: Sequence[int], rows: list[int]) -> Tensor:
+    def _encode(self, texts: Sequence[str], tokens: Sequence[int], rows: list[int], side: Side) -> Tensor:
         """Unit vectors (rows, dim) with gradient, where gradients are on."""
         self.texts_encoded += len(rows)
         device = self.persona_items.device
@@ -172,7 +173,7 @@ class EncoderModel(ProfilePersonaModel):
         own, by_rank = own_chunks(list(chunks))
         # A rank without a text encodes one for nothing: all wait for its gradient of every weight, be it zero.
         encoded = [
-            checkpoint(self._vectors, [texts[rows[i]] for i in chunk], use_reentrant=False)
+            checkpoint(self._vectors, [texts[rows[i]] for i in chunk], side, use_reentrant=False)
             for chunk in own or [by_rank[0][0][:1]]
         ]
         vectors = torch.cat(encoded)[: sum(map(len, own))]
@@ -180,8 +181,8 @@ class EncoderModel(ProfilePersonaModel):
         gathered = gather_rows(vectors, [sum(map(len, chunks_of_rank)) for chunks_of_rank in by_rank])
         return gathered[np.argsort(order)]
 
-    def _vectors(self, texts: list[str]) -> Tensor:
-        features = self.encoder.preprocess(texts)
+    def _vectors(self, texts: list[str], side: Side) -> Tensor:
+        features = self.encoder.preprocess(texts, prompt=self.encoder.prompts[side])
         device = self.persona_items.device
         on_device = {key: value.to(device) for key, value in features.items() if torch.is_tensor(value)}
         return normalize(self.encoder(features | on_device)["sentence_embedding"].float(), dim=1)
@@ -197,12 +198,12 @@ def length_chunks(tokens: Sequence[int], budget: int, *, at_most: int) -> Iterat
         begin += size
 
 
-def num_tokens(encoder: SentenceTransformer, texts: Sequence[str]) -> list[int]:
-    """Tokens that the encoder reads of each text."""
+def num_tokens(encoder: SentenceTransformer, texts: Sequence[str], side: Side) -> list[int]:
+    """Tokens that the encoder reads of each text, its prompt included."""
     return [
         int(count)
         for block in _blocks(texts, TOKENIZED_AT_ONCE)
-        for count in encoder.preprocess(block)["attention_mask"].sum(dim=1)
+        for count in encoder.preprocess(block, prompt=encoder.prompts[side])["attention_mask"].sum(dim=1)
     ]
 
 

@@ -22,7 +22,7 @@ from sentence_transformers import SentenceTransformer
 
 from personarank_dagster.core.config import DatasetConfig, load_dataset
 from personarank_dagster.core.config import config_dir as datasets_folder
-from personarank_dagster.core.encoders import EncoderInfo
+from personarank_dagster.core.encoders import EncoderInfo, Side
 from personarank_dagster.core.histories import TrainingPairs, liked_interactions, training_pairs
 from personarank_dagster.core.neighbours import neighbours
 from personarank_dagster.core.profiles import FloatArray, IntArray
@@ -46,8 +46,8 @@ INFO_FILE = "encoder.json"
 # Set by Dagster Pipes in the processes that it starts.
 PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
 
-# (texts, model, its fingerprint, what for) -> vectors of the distinct texts, and the row of each text.
-Embed = Callable[[pl.Series, SentenceTransformer, str, str], tuple[FloatArray, IntArray]]
+# (texts, model, its fingerprint, their side) -> vectors of the distinct texts, and the row of each text.
+Embed = Callable[[pl.Series, SentenceTransformer, str, Side], tuple[FloatArray, IntArray]]
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def _train_head(
     checkpoints: Path | None,
 ) -> Training:
     texts, persona_texts = _texts(config, tables)
-    vectors, text_rows = embed(texts, model, fingerprint, "encoding interactions")
-    persona_vectors, persona_rows = embed(persona_texts, model, fingerprint, "encoding personas")
+    vectors, text_rows = embed(texts, model, fingerprint, "query")
+    persona_vectors, persona_rows = embed(persona_texts, model, fingerprint, "document")
     return train_head(
         model,
         _data(config.train, tables, text_rows),
@@ -157,12 +157,12 @@ def _texts(config: DatasetConfig, tables: TrainingTables) -> tuple[pl.Series, pl
 
 
 def encode_distinct(
-    texts: pl.Series, model: SentenceTransformer, fingerprint: str, task: str
+    texts: pl.Series, model: SentenceTransformer, fingerprint: str, side: Side
 ) -> tuple[FloatArray, IntArray]:
     """Vectors of the distinct texts, kept nowhere, and the row of each text."""
     distinct = texts.unique(maintain_order=True)
     rows = texts.replace_strict(distinct, np.arange(len(distinct)), return_dtype=pl.Int64).to_numpy()
-    return encode(model, distinct.to_list()), rows
+    return encode(model, distinct.to_list(), side=side), rows
 
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)

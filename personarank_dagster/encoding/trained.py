@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from personarank_dagster.core.encoders import EncoderInfo
+from personarank_dagster.core.encoders import PROBES_JSON, TRAINING_JSON, EncoderInfo
 from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding.encoder import save_model
+from personarank_dagster.encoding.probes import probe
 from personarank_dagster.encoding.training import Training, training_precision
 
-TRAINING_JSON = "training.json"
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "peft", "numpy")
 
 
@@ -37,10 +37,12 @@ class TrainedEncoder:
                 raise ContractError(f"trained_encoder: weights must be finite, got others in {name}; lower lr")
 
     def save(self, directory: Path) -> None:
-        """Write a sentence-transformers directory and `training.json`, the record of the training."""
+        """Write a sentence-transformers directory with `training.json`, the record of the training, and probes."""
+        probes = msgspec.json.encode(probe(self.training.model))
         save_model(self.training.model, directory)
         record = msgspec.json.encode(self.record())
         (directory / TRAINING_JSON).write_bytes(msgspec.json.format(record) + b"\n")
+        (directory / PROBES_JSON).write_bytes(probes + b"\n")
 
     def record(self) -> dict[str, Any]:
         """Settings, fingerprints, software and curves. Nothing in it differs between two runs of one training."""

@@ -9,11 +9,10 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from personarank_dagster.core.encoders import EncoderInfo, Side
+from personarank_dagster.core.encoders import PROBES_JSON, EncoderInfo, Probes, Side
 from personarank_dagster.core.errors import EncoderError
 
 ENCODER_JSON = "encoder.json"
-TRAINING_JSON = "training.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,14 @@ def open_encoder(directory: Path) -> EncoderDirectory:
     except (OSError, msgspec.MsgspecError) as error:
         raise EncoderError(f"{directory / ENCODER_JSON}: cannot be read: {error}") from error
     return EncoderDirectory(directory, info)
+
+
+def read_probes(directory: Path) -> Probes:
+    """Read `probes.json`. Raises EncoderError if it is missing or damaged."""
+    try:
+        return msgspec.json.decode((directory / PROBES_JSON).read_bytes(), type=Probes)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise EncoderError(f"{directory / PROBES_JSON}: cannot be read: {error}; train the encoder again") from error
 
 
 def write_info(directory: Path, info: EncoderInfo) -> None:

@@ -36,7 +36,7 @@ class Folder:
 
     def __init__(self, folder: Path, vectors: np.ndarray) -> None:
         write_embeddings(folder, VectorTable(vectors, ROWS))
-        self.table = cache_checks.read_embeddings(folder)
+        self.embeddings = cache_checks.read_embeddings(folder)
 
 
 @pytest.mark.parametrize(("row", "passes"), [(UNIT[3], True), (UNIT[3] * 2, False), (UNIT[3] * np.nan, False)])

@@ -25,7 +25,9 @@ def base(tmp_path: Path) -> BaseModel:
 def encode(base: BaseModel, folder: Path, devices: list[str], finished: list[int]) -> VectorStore:
     (folder / "scratch").mkdir()
     store = VectorStore(folder, "store")
-    encode_in_processes(TEXTS, KEYS, base, store.folder, devices, "fp32", folder / "scratch", finished.append)
+    encode_in_processes(
+        TEXTS, KEYS, base, "document", store.folder, devices, "fp32", folder / "scratch", finished.append
+    )
     store.reload()
     return store
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from personarank_dagster.core.encoders import BUNDLED_NAME
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.core.profiles import unit_rows
-from personarank_dagster.encoding import encoder as module
+from personarank_dagster.encoding import sources
 from personarank_dagster.encoding.encoder import (
-    BUNDLED_NAME,
     base_of,
     encode,
     load_model,
@@ -73,7 +73,7 @@ def test_encoding_changes_neither_the_model_nor_what_is_saved(tiny_model_path: s
 
 
 def test_a_model_that_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match=r"st_path .*nothing: cannot be loaded: .* give a folder with"):
+    with pytest.raises(EncoderError, match=r"st_path .*nothing: there is no such folder; give a folder with"):
         load_model(str(tmp_path / "nothing"), max_len=32, device="cpu")
 
 
@@ -83,6 +83,6 @@ def test_a_length_beyond_the_model_is_refused(tiny_model_path: str) -> None:
 
 
 def test_another_file_than_the_official_bundled_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(module.BUNDLED_SHA256, "tokenizer.json", "0" * 64)
+    monkeypatch.setitem(sources.BUNDLED_SHA256, "tokenizer.json", "0" * 64)
     with pytest.raises(EncoderError, match=r"tokenizer\.json: sha256 must be 0000.*, got be50"):
         load_model(BUNDLED_NAME, max_len=64, device="cpu")

@@ -9,9 +9,10 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel, set_seed
 
+from personarank_dagster.core.encoders import BUNDLED_NAME
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.encoding import engine as module
-from personarank_dagster.encoding.encoder import BUNDLED_NAME, encode, load_model
+from personarank_dagster.encoding.encoder import encode, load_model
 from personarank_dagster.encoding.engine import Engine, Precision
 from personarank_dagster.encoding.packed import can_pack
 
