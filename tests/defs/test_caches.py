@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.cache_checks import CacheSubject, all_cache_checks, matches_its_encoder
 from personarank_dagster.defs.caches import export_caches, untrained_tables
+from personarank_dagster.defs.encoder_checks import CHECKS, all_encoder_checks
 from personarank_dagster.defs.resources import GpuResource
 from personarank_dagster.defs.runs import Outcome, execute, plan_run
 from personarank_dagster.defs.upkeep import retire
@@ -67,10 +68,10 @@ class Workspace:
         paths = [path for asset in CACHES for path in current(asset).directory.glob("*.[np]*")]
         return {f"{path.parts[-4]}/{path.name}": path.read_bytes() for path in paths}
 
-    def checks(self) -> dict[str, bool]:
-        """Result of the last evaluation of each check of the caches."""
+    def checks(self, checks: Sequence[dg.AssetChecksDefinition] = tuple(all_cache_checks)) -> dict[str, bool]:
+        """Result of the last evaluation of each of the checks, those of the caches."""
         found = {}
-        for check in all_cache_checks:
+        for check in checks:
             (key,) = check.check_keys
             record = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)[0]
             found[key.name] = record.event.dagster_event.asset_check_evaluation_data.passed  # type: ignore[union-attr]
@@ -156,6 +157,20 @@ def test_all_checks_of_the_caches_pass_and_one_sees_a_model_that_is_not_theirs(
     assert len(workspace.checks()) == 11
     monkeypatch.setattr(EncoderDirectory, "head", lambda self, side: -np.eye(16, dtype=np.float32))
     assert not matches_its_encoder(CacheSubject(project, GpuResource(), "amazon", "persona_cache")).passed
+
+
+def test_all_checks_of_the_encoder_are_made_and_those_that_block_stop_the_caches(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert workspace.run("trained_encoder", force=True).failures == {}
+    found = workspace.checks(all_encoder_checks)
+    assert len(found) == 6
+    assert all(found[check.__name__] for check, rule in CHECKS.items() if rule.blocking)
+    caches = {asset: current(asset).name for asset in CACHES}
+    monkeypatch.setattr("personarank_dagster.defs.encoder_checks.MAX_MEAN_COSINE", -1.0)
+    stopped = workspace.run("trained_encoder+", force=True).failures
+    assert stopped.keys() == {"trained_encoder_encoder_does_not_collapse"}
+    assert caches == {asset: current(asset).name for asset in CACHES}
 
 
 def test_summary_mode_encodes_each_item_once(workspace: Workspace) -> None:
