@@ -23,6 +23,8 @@ from personarank_dagster.defs.runs import Outcome, Plan, end_dead_runs, execute,
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
+COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
+
 
 def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bool) -> bool:
     """Materialise the partitions and then the report; say what happened. False if anything failed."""
@@ -154,12 +156,11 @@ def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
     table.add_column("result")
     table.add_column("check", overflow="fold")
     table.add_column("behind it", min_width=22)
-    colors = {"pass": "green", "warn": "yellow", "fail": "red"}
     for asset, of_asset in groupby(evaluations, key=lambda one: one.check.asset):
         table.add_section()
         table.add_row("", f"[bold]{asset}[/bold]")
         for one in of_asset:
-            table.add_row(f"[{colors[one.result]}]{one.result}[/]", one.check.name, one.summary)
+            table.add_row(f"[{COLORS[one.result]}]{one.result}[/]", one.check.name, one.summary)
     console.print(table)
 
 
@@ -184,6 +185,8 @@ def _run(
     outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal)
     for step, message in outcome.failures.items():
         errors.print(f"[red]{_title(partition)} · {step} failed:[/red] {escape(message)}")
+    if not quiet:
+        _show_results(outcome)
     if outcome.run_id and not outcome.failures and not quiet:
         console.print(f"{_title(partition)}: done in {time.monotonic() - started:.0f} s")
     return outcome
@@ -199,6 +202,17 @@ def _show_plan(plan: Plan) -> None:
         assets_by_reason.setdefault(reason, []).append(asset)
     for reason, assets in assets_by_reason.items():
         console.print(f"{_title(plan.partition)}: {', '.join(assets)} [dim]({reason})[/dim]")
+
+
+def _show_results(outcome: Outcome) -> None:
+    """How many checks of the run passed, and a line for each that did not."""
+    others = [one for one in outcome.checks if one.result != "pass"]
+    if outcome.checks:
+        passed = len(outcome.checks) - len(others)
+        console.print(f"{_title(outcome.plan.partition)}: {passed} of {len(outcome.checks)} checks passed")
+    for one in others:
+        summary = escape(one.summary)
+        console.print(f"  [{COLORS[one.result]}]{one.result}[/] {one.asset} · {one.name} [dim]{summary}[/dim]")
 
 
 def _show_metrics(name: str) -> None:

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 
 from personarank_dagster.core.errors import ConfigError, PersonarankError
 from personarank_dagster.defs.partitions import UNPARTITIONED
@@ -34,12 +35,28 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class CheckResult:
+    """What a check of a run found, and the numbers behind it."""
+
+    name: str
+    asset: str
+    result: Literal["pass", "warn", "fail"]
+    numbers: Mapping[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The numbers, for a person."""
+        return ", ".join(f"{name} {_short(value)}" for name, value in self.numbers.items())
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """A finished run; `failures` holds the message of each step that failed."""
+    """A finished run; `failures` holds the message of each step that failed, `checks` what each check found."""
 
     plan: Plan
     run_id: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
+    checks: tuple[CheckResult, ...] = ()
 
 
 def plan_run(
@@ -97,7 +114,7 @@ def execute(
     failures = _failures(result)
     if any(dg.DagsterExecutionInterruptedError.__name__ in message for message in failures.values()):
         raise KeyboardInterrupt
-    return Outcome(plan, result.run_id, failures)
+    return Outcome(plan, result.run_id, failures, tuple(map(_check_result, result.get_asset_check_evaluations())))
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -154,6 +171,17 @@ def _configured(project: ProjectResource, asset: str, partition: str) -> bool:
     raw_files = project.dataset(partition).data.raw_files
     lacks = asset in OPTIONAL_INPUTS and OPTIONAL_INPUTS[asset] not in raw_files
     return not lacks and all(_configured(project, upstream, partition) for upstream in UPSTREAM[asset])
+
+
+def _check_result(evaluation: AssetCheckEvaluation) -> CheckResult:
+    bad: Literal["warn", "fail"] = "warn" if evaluation.severity == dg.AssetCheckSeverity.WARN else "fail"
+    numbers = {name: getattr(value, "value", value) for name, value in (evaluation.metadata or {}).items()}
+    result = "pass" if evaluation.passed else bad
+    return CheckResult(evaluation.check_name, evaluation.asset_key.to_user_string(), result, numbers)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:

@@ -141,7 +141,7 @@ def _settle_prompts(model: SentenceTransformer) -> None:
     default = model.default_prompt_name
     of_all = "" if default is None or default in SIDES else model.prompts[default] or ""
     model.prompts |= {side: model.prompts.get(side) or of_all for side in SIDES}
-    model.default_prompt_name = default or "document"
+    model.default_prompt_name = default or ("document" if model.prompts["document"] else None)
 
 
 def _with_modules(model: SentenceTransformer, modules: list[torch.nn.Module]) -> SentenceTransformer:
