@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,3 +74,18 @@ def test_the_settings_in_the_documents_are_accepted(tmp_path: Path) -> None:
     from personarank_dagster.defs.resources import GpuResource
 
     assert GpuResource(**gpu).device == "cuda"
+
+
+def test_the_conversion_in_the_documents_makes_a_folder_that_loads(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from personarank_dagster.encoding.encoder import load_model
+    from tests.tiny_models import write_tiny_model
+
+    folder = Path(write_tiny_model(tmp_path))
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    (code,) = blocks((ROOT / "docs/training.md").read_text(), "python")
+    subprocess.run([sys.executable, "-c", code, folder], check=True)
+    assert load_model(str(folder), max_len=32, device="cpu")

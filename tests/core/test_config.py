@@ -1,8 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
-from personarank_dagster.core.config import config_dir, dataset_names, load_dataset
+from personarank_dagster.core.config import config_dir, dataset_names, load_dataset, load_schedule
 from personarank_dagster.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,37 @@ def test_every_shipped_yaml_loads(shipped: Path) -> None:
     names = dataset_names(shipped)
     assert {"amazon", "yelp"} <= set(names)
     assert all(load_dataset(shipped, name).name == name for name in names)
+
+
+def test_the_files_for_bge_m3_load_and_pin_its_weights() -> None:
+    examples = ROOT / "examples" / "bge-m3"
+    config = load_dataset(examples, "amazon")
+    assert all(path.is_file() for path in config.data.raw_files.values())
+    assert (config.train.st_path, config.train.max_len, config.train.tune) == ("BAAI/bge-m3", 512, "full")
+    assert config.train.st_revision
+    assert re.fullmatch("[0-9a-f]{40}", config.train.st_revision)
+    assert config.train.negatives == "batch"
+    assert not load_schedule(examples, "amazon").enabled
+
+
+def test_a_relative_model_folder_starts_at_the_yaml_file(folder: Path) -> None:
+    edit(folder, "train.yaml", "bundled:all-MiniLM-L6-v2", "./model")
+    edit(folder, "rerank.yaml", "mode:", "model: ../other\nmode:")
+    config = load_dataset(folder, "books")
+    assert (config.train.st_path, config.rerank.model) == (str(folder / "books" / "model"), str(folder / "other"))
+
+
+@pytest.mark.parametrize("st_path", ["bundled:all-MiniLM-L6-v2", "./model", "/models/m"])
+def test_a_revision_of_what_is_no_hub_id_is_refused(folder: Path, st_path: str) -> None:
+    edit(folder, "train.yaml", "bundled:all-MiniLM-L6-v2", f"{st_path}\nst_revision: main")
+    with pytest.raises(ConfigError, match=rf"train\.yaml: st_revision must be left out .*, got st_path '{st_path}'"):
+        load_dataset(folder, "books")
+
+
+def test_the_revision_is_that_of_st_path_wherever_it_is_used(folder: Path) -> None:
+    edit(folder, "train.yaml", "bundled:all-MiniLM-L6-v2", "org/model\nst_revision: v1")
+    config = load_dataset(folder, "books")
+    assert (config.revision_of("org/model"), config.revision_of("org/other")) == ("v1", None)
 
 
 def test_raw_paths_start_at_the_yaml_file(folder: Path) -> None:
