@@ -30,7 +30,7 @@ defs = dg.Definitions(
     sensors=[raw_files_sensor, automation_sensor],
     resources={
         "project": project,
-        "gpu": bounded(GpuResource(device="auto", devices=1, precision="auto", memory_share=1.0)),
+        "gpu": bounded(GpuResource(device="auto", devices=0, precision="auto", memory_share=1.0)),
         "progress": ProgressResource(terminal=False),
         "io_manager": VersionedIOManager(project=project),
     },

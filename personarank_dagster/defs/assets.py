@@ -23,7 +23,7 @@ from personarank_dagster.defs.provenance import (
 from personarank_dagster.defs.ranking import metrics_report, rerank_metrics, reranked_candidates
 from personarank_dagster.defs.raw_files import RawFiles
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.defs.training import train, training_metadata
+from personarank_dagster.defs.training import TrainingMeans, train, training_metadata
 from personarank_dagster.storage import ingestion
 from personarank_dagster.storage.bad_lines import write_quarantine
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
@@ -143,19 +143,21 @@ def trained_encoder(
     made with it. `out_root/train` always links to the current one.
     """
     config = project.dataset(context.partition_key)
-    device = gpu.torch_device()
+    means = TrainingMeans.of(gpu, config.train)
     tables = {"personas": personas, "histories": histories, "selections": selected_personas}
-    with resumable_folder(*checkpoint_folder(project, context.partition_key, device)) as checkpoints:
+    folder = checkpoint_folder(project, context.partition_key, means.device, means.precision)
+    with resumable_folder(*folder) as checkpoints:
         trained, left_out = train(
             context,
             config,
             tables,
             Embedder(context, project, gpu, progress),
-            device=device,
+            means=means,
             checkpoints=checkpoints,
         )
         numbers = training_metadata(trained.record(), trained.cost())
-        return result(project, context, trained, numbers | gpu.description() | _left_out(left_out))
+        used = gpu.description() | {"devices": means.processes, "training_precision": means.precision}
+        return result(project, context, trained, numbers | used | _left_out(left_out))
 
 
 @graph_asset("interaction_cache", "caches", {"numpy"}, **GPU_STEP)

@@ -138,10 +138,10 @@ def dataset_fingerprint(project: ProjectResource, dataset: str) -> str:
     return content_hash(repr(settings), *(raw_version(config, key) for key in config.data.raw_files))
 
 
-def checkpoint_folder(project: ProjectResource, partition: str, device: str) -> tuple[Path, str]:
+def checkpoint_folder(project: ProjectResource, partition: str, device: str, precision: str) -> tuple[Path, str]:
     """Folder of unfinished trainings, and the name of this one: another input, setting or code has another name."""
     made_from = provenance(project, "trained_encoder", partition)
-    name = content_hash(repr(msgspec.to_builtins(made_from)), device)
+    name = content_hash(repr(msgspec.to_builtins(made_from)), device, precision)
     return project.dataset(partition).data.out_root / "staging", f"trained_encoder-{name[:16]}"
 
 

@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field, ValidationError
 
 from personarank_dagster.core.config import DatasetConfig, config_dir, dataset_names, load_dataset
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.defs.partitions import UNPARTITIONED
 from personarank_dagster.storage.bucket import bucket_path
 from personarank_dagster.storage.files import link
@@ -19,6 +20,9 @@ from personarank_dagster.storage.formats import OutputFormat, output_format
 from personarank_dagster.storage.scratch import sweep_scratch
 from personarank_dagster.storage.vector_store import VectorStore
 from personarank_dagster.storage.versions import VersionStore, check_writable
+
+if TYPE_CHECKING:
+    from personarank_dagster.encoding.devices import TrainingPrecision
 
 LOG_SECONDS = 10
 
@@ -94,10 +98,12 @@ class GpuResource(dg.ConfigurableResource[Any]):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="cpu, cuda, mps, or auto: the best that is there."
     )
-    devices: int = Field(1, ge=1, le=64, description="How many GPUs a training may use.")
+    devices: int = Field(
+        0, ge=0, le=64, description="How many GPUs may be used at once, by num_gpus; 0: all that are there."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="Precision of encoding: fp32, bf16, or auto: bf16 where the hardware computes in it.",
+        description="Precision of encoding and training; auto: bf16 where the hardware computes in it.",
     )
     memory_share: float = Field(1.0, ge=0.05, le=1, description="Share of a GPU's memory that a step may take.")
 
@@ -115,7 +121,7 @@ class GpuResource(dg.ConfigurableResource[Any]):
         return device
 
     def num_devices(self) -> int:
-        """How many devices a training uses. Raises ConfigError if fewer are there."""
+        """How many devices may be used. Raises ConfigError if fewer are there."""
         import torch
 
         device, _ = self._chosen_device()
@@ -124,23 +130,30 @@ class GpuResource(dg.ConfigurableResource[Any]):
             raise ConfigError(
                 f"gpu.devices must be at most {there}, as many as {device} has here, got {self.devices}"
             )
-        return self.devices
+        return self.devices or there
 
     def torch_devices(self, number: int) -> list[str]:
         """Devices for so many processes, which share a CPU's cores. Raises ConfigError if there are not as many."""
         device = self.torch_device()
         if device == "cpu" or number <= 1:
             return [device] * max(1, number)
-        import torch
-
-        there = torch.cuda.device_count() if device == "cuda" else 1
-        if number > there:
-            raise ConfigError(f"num_gpus must be at most {there}, the devices of this machine, got {number}")
+        allowed = self.num_devices()
+        if number > allowed:
+            why = "gpu.devices allows no more" if self.devices else f"{device} has no more here"
+            raise ConfigError(f"num_gpus must be at most {allowed}, got {number}: {why}")
         return [f"{device}:{index}" for index in range(number)]
 
     def encoding_precision(self) -> Precision:
         """Precision of encoding on the chosen device."""
         return self._chosen_precision()[0]
+
+    def training_precision(self, config: TrainConfig) -> "TrainingPrecision":
+        """Precision of a training on the chosen device; `amp: false` and heads have fp32 whatever is configured."""
+        from personarank_dagster.encoding.devices import training_precision
+
+        if self.precision == "auto" or not config.amp or config.tune == "head":
+            return training_precision(config, self._chosen_device()[0])
+        return self.precision
 
     def description(self) -> dict[str, str | int | float]:
         """What was chosen and why, as metadata."""
@@ -168,16 +181,12 @@ class GpuResource(dg.ConfigurableResource[Any]):
     def _chosen_precision(self) -> tuple[Precision, str]:
         if self.precision != "auto":
             return self.precision, "as configured"
-        import torch
+        from personarank_dagster.encoding.devices import computes_in_bf16
 
         device, _ = self._chosen_device()
-        if device == "cuda":
-            has_bf16 = bool(torch.cuda.is_bf16_supported())
-        else:
-            has_bf16 = device == "cpu" and (
-                torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-            )
-        return ("bf16", f"auto: {device} computes in it") if has_bf16 else ("fp32", f"auto: {device} has no bf16")
+        if computes_in_bf16(device):
+            return "bf16", f"auto: {device} computes in it"
+        return "fp32", f"auto: {device} has no bf16"
 
 
 def bounded(gpu: GpuResource) -> dg.ResourceDefinition:

@@ -16,11 +16,14 @@ from dagster._core.errors import DagsterPipesExecutionError
 from personarank_dagster.core.config import DatasetConfig, config_dir
 from personarank_dagster.core.encoders import TRAINING_JSON, EncoderInfo
 from personarank_dagster.core.errors import EncoderError
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.defs.embedding import Embedder
 from personarank_dagster.defs.plots import legend_below, new_figure, picture
+from personarank_dagster.defs.resources import GpuResource
 from personarank_dagster.storage.encoder_directory import open_encoder
 
 if TYPE_CHECKING:
+    from personarank_dagster.encoding.devices import TrainingPrecision
     from personarank_dagster.encoding.trained import TrainedEncoder
 
 OBSERVATION_SECONDS = 15
@@ -28,6 +31,22 @@ OBSERVATION_SECONDS = 15
 Numbers = Mapping[str, float]
 OnStep = Callable[[int, int, Numbers], None]
 Tables = Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class TrainingMeans:
+    """What a training computes on, by the GPU resource: as many processes on one kind of device."""
+
+    device: str
+    processes: int
+    precision: "TrainingPrecision"
+    memory_share: float
+
+    @classmethod
+    def of(cls, gpu: GpuResource, config: TrainConfig) -> "TrainingMeans":
+        """`num_gpus` devices, one for heads. Raises ConfigError if the resource has fewer."""
+        processes = len(gpu.torch_devices(1 if config.tune == "head" else config.num_gpus))
+        return cls(gpu.torch_device(), processes, gpu.training_precision(config), gpu.memory_share)
 
 
 @dataclass(frozen=True)
@@ -61,27 +80,21 @@ def train(
     tables: Tables,
     embedder: Embedder,
     *,
-    device: str,
+    means: TrainingMeans,
     checkpoints: Path,
 ) -> tuple["TrainedEncoder | WrittenEncoder", Mapping[str, int]]:
     """The trained encoder, and how many selections were left out, by reason."""
     from personarank_dagster.encoding.train import train_encoder, training_tables
-    from personarank_dagster.encoding.training import num_steps
+    from personarank_dagster.encoding.training import TrainingRun, num_steps
 
     prepared = training_tables(config, *tables.values())
     left_out = prepared.pairs.left_out
-    if config.train.num_gpus > 1 and config.train.tune != "head":
-        return train_on_ranks(context, config, tables, device=device, checkpoints=checkpoints), left_out
+    if means.processes > 1:
+        return train_on_ranks(context, config, tables, means=means, checkpoints=checkpoints), left_out
     steps = num_steps(prepared.pairs.frame.height, config.train)
     with embedder.progress.track(context, "training", steps) as advance:
-        trained = train_encoder(
-            config,
-            prepared,
-            embedder.by_model,
-            device=device,
-            on_step=observer(context, advance),
-            checkpoints=checkpoints,
-        )
+        run = TrainingRun(means.device, means.precision, observer(context, advance), checkpoints)
+        trained = train_encoder(config, prepared, embedder.by_model, run)
     return trained, left_out
 
 
@@ -103,9 +116,14 @@ def observer(context: dg.AssetExecutionContext, advance: Callable[[int], None]) 
 
 
 def train_on_ranks(
-    context: dg.AssetExecutionContext, config: DatasetConfig, tables: Tables, *, device: str, checkpoints: Path
+    context: dg.AssetExecutionContext,
+    config: DatasetConfig,
+    tables: Tables,
+    *,
+    means: TrainingMeans,
+    checkpoints: Path,
 ) -> WrittenEncoder:
-    """Train on `num_gpus` devices, or as many CPU processes, started by torchrun; the first one reports.
+    """Train on several devices, or in as many CPU processes, started by torchrun; the first one reports.
 
     Raises EncoderError with the message of the rank that failed first.
     """
@@ -116,9 +134,10 @@ def train_on_ranks(
         table.write_parquet(out / f"{name}.parquet")
     inputs = [argument for name in tables for argument in (f"--{name}", str(out / f"{name}.parquet"))]
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", str(config.train.num_gpus), "-m", "personarank_dagster.encoding.train"),
-        *("--config-dir", str(config_dir()), "--dataset", config.name, "--device", device),
+        *(sys.executable, "-m", "personarank_dagster.encoding.launch", "--standalone"),
+        *("--nproc-per-node", str(means.processes), "-m", "personarank_dagster.encoding.train"),
+        *("--config-dir", str(config_dir()), "--dataset", config.name, "--device", means.device),
+        *("--precision", means.precision, "--memory-share", str(means.memory_share)),
         *("--out", str(out), "--checkpoints", str(checkpoints), *inputs),
     ]
     try:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import dagster as dg
 
@@ -146,7 +147,8 @@ def treat(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treate
     for name in dataset_names(config_dir()):
         out_root = project.dataset(name).data.out_root
         # A training that the next run continues is no leftover.
-        resumable = {checkpoint_folder(project, name, device)[1] for device in ("cpu", "cuda", "mps")}
+        ways = product(("cpu", "cuda", "mps"), ("fp32", "bf16", "fp16"))
+        resumable = {checkpoint_folder(project, name, *way)[1] for way in ways}
         for path in sweep_scratch(out_root / "scratch") + sweep_scratch(out_root / "staging", keep=resumable):
             treated.append(Treated(f"{path}: left by a killed process", "removed it"))
         if out_root.exists() and (free := shutil.disk_usage(out_root).free) < LOW_DISK_BYTES:

@@ -1,5 +1,8 @@
 """What happens between the steps of a training: progress, epochs with their evaluation, checkpoints."""
 
+import json
+import logging
+import pickle
 import shutil
 import time
 from collections.abc import Callable
@@ -7,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import safe_globals
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from personarank_dagster.encoding.batches import PairBatches
 from personarank_dagster.encoding.evaluation import Metrics, Validation, evaluate
 from personarank_dagster.encoding.models import ProfilePersonaModel
-from personarank_dagster.encoding.ranks import agreed, rank_and_world
+from personarank_dagster.encoding.ranks import from_first, rank_and_world
+from personarank_dagster.encoding.sources import first_line
+
+logger = logging.getLogger(__name__)
 
 # Hears step, steps in all, and the numbers of the step: its loss, or the metrics of an evaluation.
 OnStep = Callable[[int, int, Metrics], None]
@@ -121,7 +129,7 @@ class Checkpoints(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        control.should_save = agreed(time.monotonic() - self.saved_at >= self.seconds)
+        control.should_save = from_first(lambda: time.monotonic() - self.saved_at >= self.seconds)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if rank_and_world()[0] == 0:
@@ -129,15 +137,48 @@ class Checkpoints(TrainerCallback):
         self.saved_at = time.monotonic()
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; one that was being written when the process was killed is removed."""
-    whole = []
-    for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        if (path / WHOLE).exists():
-            whole.append(path)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+def last_checkpoint(folder: Path, best: Path) -> str | None:
+    """The newest checkpoint that is whole and can be read, for all ranks; newer ones are removed.
+
+    A killed process may have left one half written, and a disk a damaged one; where the weights of the best
+    evaluation cannot be read, no checkpoint is of use. Pickles are read without running what they hold.
+    """
+    useless = f"{best.name}: {damage}" if best.exists() and (damage := _damage(best)) else ""
+    for checkpoint in sorted(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_step, reverse=True):
+        problem = useless or _problem(checkpoint)
+        if not problem:
+            return str(checkpoint)
+        logger.warning("%s cannot be continued from and is removed: %s", checkpoint, problem)
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    best.unlink(missing_ok=True)
+    return None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _problem(checkpoint: Path) -> str:
+    """Why a training cannot continue from a checkpoint; empty if it can."""
+    if not (checkpoint / WHOLE).exists():
+        return "it is not whole"
+    return next((f"{path.name}: {damage}" for path in checkpoint.iterdir() if (damage := _damage(path))), "")
+
+
+def _damage(path: Path) -> str:
+    """Why a file of a checkpoint cannot be read; empty if it can, or if nothing reads it."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt"):
+                pass
+        elif path.suffix in (".pt", ".pth"):
+            with safe_globals():  # type: ignore[no-untyped-call]
+                torch.load(path, map_location="cpu", weights_only=True)
+        elif path.suffix == ".json":
+            json.loads(path.read_bytes())
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        return f"{type(error).__name__}: {first_line(error)}"
+    return ""
 
 
 def _trained(model: ProfilePersonaModel) -> dict[str, torch.Tensor]:

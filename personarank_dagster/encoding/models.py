@@ -19,6 +19,8 @@ from personarank_dagster.encoding.ranks import gather_rows, own_chunks, rank_and
 
 # Padded tokens that are encoded at once, by kind of device: as many as its caches or its memory take well.
 CHUNK_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 16_384}
+# Memory of a GPU for each of them: an encoder of 24 layers and 1024 dimensions keeps 0.8 MiB of activations a token.
+BYTES_A_TOKEN = 2 << 20
 TOKENIZED_AT_ONCE = 1024
 
 
@@ -169,7 +171,7 @@ class EncoderModel(ProfilePersonaModel):
         self.texts_encoded += len(rows)
         device = self.persona_items.device
         share = -(-len(rows) // rank_and_world()[1])
-        chunks = length_chunks([tokens[row] for row in rows], CHUNK_TOKENS.get(device.type, 2048), at_most=share)
+        chunks = length_chunks([tokens[row] for row in rows], chunk_tokens(device), at_most=share)
         own, by_rank = own_chunks(list(chunks))
         # A rank without a text encodes one for nothing: all wait for its gradient of every weight, be it zero.
         encoded = [
@@ -186,6 +188,15 @@ class EncoderModel(ProfilePersonaModel):
         device = self.persona_items.device
         on_device = {key: value.to(device) for key, value in features.items() if torch.is_tensor(value)}
         return normalize(self.encoder(features | on_device)["sentence_embedding"].float(), dim=1)
+
+
+def chunk_tokens(device: torch.device) -> int:
+    """Padded tokens to encode at once: on a GPU no more than the memory that this process may take is for."""
+    tokens = CHUNK_TOKENS[device.type]
+    if device.type != "cuda":
+        return tokens
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return min(tokens, int(memory * torch.cuda.get_per_process_memory_fraction(device)) // BYTES_A_TOKEN)
 
 
 def length_chunks(tokens: Sequence[int], budget: int, *, at_most: int) -> Iterator[list[int]]:

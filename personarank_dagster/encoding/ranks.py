@@ -1,12 +1,14 @@
 """Ranks of a distributed training: who encodes which texts, and all vectors on every rank."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import pad
+
+DecisionT = TypeVar("DecisionT")
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -16,13 +18,13 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
-def agreed(decision: bool) -> bool:
-    """The first rank's decision, on every rank: their clocks differ, and a checkpoint is the work of all."""
-    if rank_and_world()[1] == 1:
-        return decision
-    decisions = [decision]
-    dist.broadcast_object_list(decisions, src=0)
-    return decisions[0]
+def from_first(decide: Callable[[], DecisionT]) -> DecisionT:
+    """What the first rank decides, on every rank: their clocks differ, and a checkpoint is the work of all."""
+    rank, world = rank_and_world()
+    decisions = [decide() if rank == 0 else None]
+    if world > 1:
+        dist.broadcast_object_list(decisions, src=0)
+    return cast(DecisionT, decisions[0])
 
 
 def own_chunks(chunks: Sequence[list[int]]) -> tuple[list[list[int]], list[list[list[int]]]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -29,10 +30,12 @@ from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding.batches import TrainingData, training_data
 from personarank_dagster.encoding.callbacks import OnStep
+from personarank_dagster.encoding.devices import TrainingPrecision, training_precision
 from personarank_dagster.encoding.encoder import embedding_dimension, encode, load_model, model_fingerprint
 from personarank_dagster.encoding.evaluation import Metrics
+from personarank_dagster.encoding.launch import end_with_parent
 from personarank_dagster.encoding.trained import TrainedEncoder
-from personarank_dagster.encoding.training import Training, train_encoder_weights, train_head
+from personarank_dagster.encoding.training import Training, TrainingRun, train_encoder_weights, train_head
 
 # Items of the user's neighbourhood that a held-out target is ranked against.
 HARD_ITEMS = 50
@@ -72,20 +75,17 @@ def train_encoder(
     config: DatasetConfig,
     tables: TrainingTables,
     embed: Embed,
-    *,
-    device: str,
-    on_step: OnStep,
-    checkpoints: Path | None = None,
+    run: TrainingRun,
 ) -> TrainedEncoder:
     """Train the encoder that `train.yaml` asks for; with a folder for checkpoints, from the last one in it."""
     settings = config.train
-    model = load_model(settings.st_path, max_len=settings.max_len, device=device, revision=settings.st_revision)
+    model = load_model(settings.st_path, max_len=settings.max_len, device=run.device, revision=settings.st_revision)
     base_fingerprint = model_fingerprint(model)
     if settings.tune == "head":
-        training = _train_head(config, tables, model, embed, base_fingerprint, device, on_step, checkpoints)
+        training = _train_head(config, tables, model, embed, base_fingerprint, run)
         fingerprint = model_fingerprint(training.model)
     else:
-        training = _train_weights(config, tables, model, device, on_step, checkpoints)
+        training = _train_weights(config, tables, model, run)
         base_fingerprint = fingerprint = model_fingerprint(training.model)
     info = EncoderInfo(
         st_path=settings.st_path,
@@ -95,7 +95,7 @@ def train_encoder(
         base_fingerprint=base_fingerprint,
         fingerprint=fingerprint,
     )
-    return TrainedEncoder(info, training, settings, device)
+    return TrainedEncoder(info, training, settings, run.device, run.precision)
 
 
 def _train_head(
@@ -104,9 +104,7 @@ def _train_head(
     model: SentenceTransformer,
     embed: Embed,
     fingerprint: str,
-    device: str,
-    on_step: OnStep,
-    checkpoints: Path | None,
+    run: TrainingRun,
 ) -> Training:
     texts, persona_texts = _texts(config, tables)
     vectors, text_rows = embed(texts, model, fingerprint, "query")
@@ -115,11 +113,9 @@ def _train_head(
         model,
         _data(config.train, tables, text_rows),
         config.train,
+        run,
         interaction_vectors=vectors,
         persona_vectors=persona_vectors[persona_rows],
-        device=device,
-        on_step=on_step,
-        checkpoints=checkpoints,
     )
 
 
@@ -127,9 +123,7 @@ def _train_weights(
     config: DatasetConfig,
     tables: TrainingTables,
     model: SentenceTransformer,
-    device: str,
-    on_step: OnStep,
-    checkpoints: Path | None,
+    run: TrainingRun,
 ) -> Training:
     texts, persona_texts = _texts(config, tables)
     distinct = texts.unique(maintain_order=True)
@@ -138,11 +132,9 @@ def _train_weights(
         model,
         _data(config.train, tables, text_rows),
         config.train,
+        run,
         interaction_texts=distinct.to_list(),
         persona_texts=persona_texts.to_list(),
-        device=device,
-        on_step=on_step,
-        checkpoints=checkpoints,
     )
 
 
@@ -177,6 +169,8 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--out", type=Path, required=True, help="Folder for encoder/, cost.json and, after a failure, errors.")
 @click.option("--checkpoints", type=Path, help="Folder to continue from, and to keep checkpoints in.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--precision", type=click.Choice(get_args(TrainingPrecision)), help="[default: as amp and device say]")
+@click.option("--memory-share", type=click.FloatRange(0.05, 1), default=1.0, help="Share of each GPU's memory.")
 def main(
     config_dir: Path | None,
     dataset: str,
@@ -186,24 +180,23 @@ def main(
     out: Path,
     checkpoints: Path | None,
     device: str,
+    precision: TrainingPrecision | None,
+    memory_share: float,
 ) -> None:
     """Train the encoder of a dataset from published tables; under torchrun on as many devices as it starts."""
     rank = int(os.environ.get("RANK", "0"))
+    if "RANK" in os.environ:
+        end_with_parent()
     out.mkdir(parents=True, exist_ok=True)
     try:
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_per_process_memory_fraction(memory_share)
         config = load_dataset(datasets_folder(config_dir), dataset)
         tables = training_tables(config, *(pl.read_parquet(path) for path in (personas, histories, selections)))
         with _progress(rank) as on_step:
-            trained = train_encoder(
-                config,
-                tables,
-                encode_distinct,
-                device=device,
-                on_step=on_step,
-                checkpoints=checkpoints,
-            )
+            run = TrainingRun(device, precision or training_precision(config.train, device), on_step, checkpoints)
+            trained = train_encoder(config, tables, encode_distinct, run)
         trained.check()
         if rank == 0:
             _write(trained, out)

@@ -12,9 +12,10 @@ import msgspec
 from personarank_dagster.core.encoders import PROBES_JSON, TRAINING_JSON, EncoderInfo
 from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.settings import TrainConfig
+from personarank_dagster.encoding.devices import TrainingPrecision
 from personarank_dagster.encoding.encoder import save_model
 from personarank_dagster.encoding.probes import probe
-from personarank_dagster.encoding.training import Training, training_precision
+from personarank_dagster.encoding.training import Training
 
 PACKAGES = ("torch", "transformers", "sentence-transformers", "accelerate", "peft", "numpy")
 
@@ -27,6 +28,7 @@ class TrainedEncoder:
     training: Training
     config: TrainConfig
     device: str
+    precision: TrainingPrecision
 
     def check(self) -> None:
         """Raise ContractError unless the loss of every step and every weight is a finite number."""
@@ -52,7 +54,7 @@ class TrainedEncoder:
             "encoder": self.info,
             "seed": self.config.seed,
             "device": self.device,
-            "precision": training_precision(self.config, self.device),
+            "precision": self.precision,
             "packages": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             "losses": self.training.losses,
             "evaluations": evaluations,

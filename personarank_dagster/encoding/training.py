@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import torch
 from peft import LoraConfig
@@ -26,10 +25,11 @@ from personarank_dagster.encoding.batches import (
     split_by_user,
 )
 from personarank_dagster.encoding.callbacks import BestWeights, Checkpoints, Epochs, OnStep, Progress, last_checkpoint
+from personarank_dagster.encoding.devices import TrainingPrecision
 from personarank_dagster.encoding.encoder import with_heads, with_normalize
 from personarank_dagster.encoding.evaluation import Metrics, make_validation
 from personarank_dagster.encoding.models import EncoderModel, HeadModel, ProfilePersonaModel
-from personarank_dagster.encoding.ranks import rank_and_world
+from personarank_dagster.encoding.ranks import from_first, rank_and_world
 
 
 @dataclass(frozen=True)
@@ -56,20 +56,31 @@ class Training:
     cost: Cost
 
 
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training runs with, whatever it learns: a device, its precision, who hears of steps, its checkpoints.
+
+    Without a folder for checkpoints there is nothing to continue from.
+    """
+
+    device: str
+    precision: TrainingPrecision
+    on_step: OnStep
+    checkpoints: Path | None = None
+
+
 def train_head(
     model: SentenceTransformer,
     data: TrainingData,
     config: TrainConfig,
+    run: TrainingRun,
     *,
     interaction_vectors: FloatArray,
     persona_vectors: FloatArray,
-    device: str,
-    on_step: OnStep,
-    checkpoints: Path | None = None,
 ) -> Training:
     """Learn the two linear maps on vectors of the frozen model; the result is the model followed by them."""
     heads = HeadModel(data, config, interaction_vectors, persona_vectors)
-    fitted = _fit(heads, data, config, device=device, on_step=on_step, checkpoints=checkpoints)
+    fitted = _fit(heads, data, config, run)
     query, document = (layer.weight.detach().cpu().numpy() for layer in (heads.query, heads.document))
     return Training(with_heads(model, query, document), *fitted)
 
@@ -78,17 +89,15 @@ def train_encoder_weights(
     model: SentenceTransformer,
     data: TrainingData,
     config: TrainConfig,
+    run: TrainingRun,
     *,
     interaction_texts: Sequence[str],
     persona_texts: Sequence[str],
-    device: str,
-    on_step: OnStep,
-    checkpoints: Path | None = None,
 ) -> Training:
     """Train every weight of the model or, with `tune: lora`, adapters that are merged into it in the end."""
     with _adapters(model, config):
         encoder = EncoderModel(data, config, with_normalize(model), interaction_texts, persona_texts)
-        fitted = _fit(encoder, data, config, device=device, on_step=on_step, checkpoints=checkpoints)
+        fitted = _fit(encoder, data, config, run)
     return Training(encoder.encoder.eval(), *fitted)
 
 
@@ -101,19 +110,6 @@ def num_steps(num_pairs: int, config: TrainConfig) -> int:
 def pairs_per_step(config: TrainConfig) -> int:
     """Pairs of an update. Accumulation makes one large batch, whose pairs all are each other's negatives."""
     return config.batch_size * config.grad_accum_steps
-
-
-def training_precision(config: TrainConfig, device: str) -> Literal["bf16", "fp16", "fp32"]:
-    """With `amp` bf16 where the device computes in it, else fp16 with scaled gradients on a GPU; else fp32.
-
-    Heads are always trained in fp32: all that they compute becomes a cosine, and few bits would save no time.
-    """
-    if not config.amp or config.tune == "head" or device == "mps":
-        return "fp32"
-    if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if has_bf16 else "fp32"
 
 
 @contextmanager
@@ -150,10 +146,7 @@ def _fit(
     model: ProfilePersonaModel,
     data: TrainingData,
     config: TrainConfig,
-    *,
-    device: str,
-    on_step: OnStep,
-    checkpoints: Path | None,
+    run: TrainingRun,
 ) -> tuple[list[float], list[Metrics], int, Cost]:
     """Train, from the last whole checkpoint in the folder if there is one; the result is the same as without."""
     set_seed(config.seed)
@@ -161,32 +154,32 @@ def _fit(
     batches = PairBatches(pairs.users, pairs_per_step(config), seed=config.seed, by_user=config.user_batches)
     started = time.perf_counter()
     with TemporaryDirectory() as temporary:
-        folder = checkpoints or Path(temporary)
+        folder = run.checkpoints or Path(temporary)
         best = BestWeights(folder / "best.safetensors")
         validation = make_validation(held_out, config) if held_out else None
         trainer = _PairTrainer(
             model=model,
-            args=_arguments(folder, len(pairs), config, device),
+            args=_arguments(folder, len(pairs), config, run),
             train_dataset=PairNumbers(len(pairs)),
             data_collator=PairCollator(pairs, config.gamma),
             callbacks=[
-                Epochs(model, batches, validation, best, config.patience, on_step),
-                Progress(on_step),
+                Epochs(model, batches, validation, best, config.patience, run.on_step),
+                Progress(run.on_step),
                 Checkpoints(config.checkpoint_seconds),
             ],
         )
         trainer.batches = batches
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        trainer.train(resume_from_checkpoint=from_first(lambda: last_checkpoint(folder, best.path)))
         history = trainer.state.log_history
         best_step = best.load(model, history) if validation else trainer.state.global_step
     losses = [float(entry["loss"]) for entry in history if "loss" in entry]
     evaluations = [entry for entry in history if "accuracy@1" in entry]
     texts = getattr(model, "texts_encoded", 0)
-    return losses, evaluations, best_step, Cost(time.perf_counter() - started, texts, _peak_memory(device))
+    return losses, evaluations, best_step, Cost(time.perf_counter() - started, texts, _peak_memory(run.device))
 
 
-def _arguments(folder: Path, num_pairs: int, config: TrainConfig, device: str) -> TrainingArguments:
+def _arguments(folder: Path, num_pairs: int, config: TrainConfig, run: TrainingRun) -> TrainingArguments:
     distributed = rank_and_world()[1] > 1
     return TrainingArguments(
         output_dir=str(folder),
@@ -197,8 +190,8 @@ def _arguments(folder: Path, num_pairs: int, config: TrainConfig, device: str) -
         lr_scheduler_type=config.scheduler if not config.warmup_steps else _WITH_WARMUP[config.scheduler],
         warmup_steps=config.warmup_steps,
         seed=config.seed,
-        use_cpu=device == "cpu",
-        ddp_backend="gloo" if distributed and device == "cpu" else None,
+        use_cpu=run.device == "cpu",
+        ddp_backend="gloo" if distributed and run.device == "cpu" else None,
         # A pooler that nothing reads has no gradient.
         ddp_find_unused_parameters=distributed or None,
         remove_unused_columns=False,
@@ -209,8 +202,8 @@ def _arguments(folder: Path, num_pairs: int, config: TrainConfig, device: str) -
         save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
-        bf16=training_precision(config, device) == "bf16",
-        fp16=training_precision(config, device) == "fp16",
+        bf16=run.precision == "bf16",
+        fp16=run.precision == "fp16",
     )
 
 

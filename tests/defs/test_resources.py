@@ -1,9 +1,12 @@
 import dagster as dg
+import msgspec
 import pydantic
 import pytest
 
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.defs.resources import GpuResource, ProgressResource
+from personarank_dagster.defs.training import TrainingMeans
 
 
 def gpu(**settings: object) -> GpuResource:
@@ -60,7 +63,30 @@ def test_more_devices_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch
         gpu(device="cpu", devices=2).num_devices()
 
 
-@pytest.mark.parametrize("settings", [{"devices": 0}, {"devices": 65}, {"memory_share": 0.0}, {"memory_share": 1.1}])
+def test_num_gpus_is_bounded_by_what_the_resource_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_cuda(monkeypatch, devices=4)
+    config = TrainConfig(st_path="m", tune="full", num_gpus=3)
+    assert gpu(devices=0).torch_devices(3) == ["cuda:0", "cuda:1", "cuda:2"]
+    assert TrainingMeans.of(gpu(devices=0), config).processes == 3
+    with pytest.raises(ConfigError, match=r"num_gpus must be at most 2, got 3: gpu\.devices allows no more"):
+        TrainingMeans.of(gpu(devices=2), config)
+    with pytest.raises(ConfigError, match=r"num_gpus must be at most 4, got 5: cuda has no more here"):
+        gpu(devices=0).torch_devices(5)
+    assert TrainingMeans.of(gpu(devices=1), msgspec.structs.replace(config, tune="head")).processes == 1
+
+
+def test_training_has_the_precision_of_the_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_cuda(monkeypatch, devices=1)
+    config = TrainConfig(st_path="m", tune="full")
+    assert gpu().training_precision(config) == "bf16"
+    assert gpu(precision="fp32").training_precision(config) == "fp32"
+    assert gpu().training_precision(msgspec.structs.replace(config, amp=False)) == "fp32"
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
+    assert gpu().training_precision(config) == "fp16"
+    assert gpu(precision="bf16").training_precision(config) == "bf16"
+
+
+@pytest.mark.parametrize("settings", [{"devices": -1}, {"devices": 65}, {"memory_share": 0.0}, {"memory_share": 1.1}])
 def test_numbers_out_of_bounds_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises((pydantic.ValidationError, dg.DagsterInvalidConfigError)):
         gpu(**settings)

@@ -1,14 +1,17 @@
 """Training on several ranks, from the asset, on a tiny model."""
 
+import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from personarank_dagster.defs.training import first_error, training_metadata
-from tests.killable import TinyWorkspace, edit
+from tests.killable import TinyWorkspace, edit, sight
 
 TRAINED = ("run", "--partition", "amazon", "--select", "+trained_encoder")
 
@@ -22,7 +25,21 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorkspac
     workspace.close()
 
 
-def test_two_ranks_train_one_encoder_with_its_record(workspace: TinyWorkspace) -> None:
+def test_a_failing_rank_fails_the_asset_with_its_own_error(workspace: TinyWorkspace) -> None:
+    train_yaml = workspace.folder / "configs/amazon/train.yaml"
+    edit(train_yaml, {"max_len: 32": "max_len: 65"})
+    ended = workspace.call(*TRAINED)
+    edit(train_yaml, {"max_len: 65": "max_len: 32"})
+    assert ended.code == 1
+    assert re.search(r"rank [01] failed: EncoderError: max_len must be at most 64 for .*, got 65", ended.output)
+
+
+def test_ranks_do_not_outlive_a_killed_parent_and_the_next_run_continues(workspace: TinyWorkspace) -> None:
+    written = sight(workspace.folder, "outputs/amazon/staging/trained_encoder-*/checkpoint-*/whole")
+    assert workspace.call(*TRAINED, moment=written).code == -signal.SIGKILL
+    started = [one for one in psutil.process_iter(["cmdline"]) if str(workspace.folder) in str(one.info["cmdline"])]
+    ranks = [one for one in started if "personarank_dagster.encoding.train" in one.info["cmdline"]]
+    assert psutil.wait_procs(ranks, timeout=30)[1] == []
     ended = workspace.call(*TRAINED)
     assert ended.code == 0, ended.output
     encoder = workspace.folder / "outputs/amazon/train"

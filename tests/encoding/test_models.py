@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -210,3 +211,13 @@ def test_chunks_hold_texts_of_like_length_and_at_most_the_budget() -> None:
     chunks = list(length_chunks([3, 50, 4, 2, 3, 9], 10, at_most=9))
     assert chunks == [[1], [5], [2, 0], [4, 3]]
     assert list(length_chunks([3, 4, 2], 100, at_most=2)) == [[1, 0], [2]]
+
+
+@pytest.mark.parametrize(("gibibytes", "share", "tokens"), [(80, 1.0, 32_768), (24, 1.0, 12_288), (24, 0.5, 6_144)])
+def test_chunks_are_smaller_where_a_gpu_has_less_memory(
+    monkeypatch: pytest.MonkeyPatch, gibibytes: int, share: float, tokens: int
+) -> None:
+    memory = SimpleNamespace(total_memory=gibibytes << 30)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: memory)
+    monkeypatch.setattr("torch.cuda.get_per_process_memory_fraction", lambda device: share)
+    assert models.chunk_tokens(torch.device("cuda")) == tokens

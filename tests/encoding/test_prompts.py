@@ -11,7 +11,7 @@ from personarank_dagster.core.encoders import SIDES, Side
 from personarank_dagster.core.profiles import FloatArray, unit_rows
 from personarank_dagster.encoding.encoder import base_of, encode, load_model, model_fingerprint, save_model
 from personarank_dagster.encoding.models import EncoderModel
-from personarank_dagster.encoding.training import Training, train_encoder_weights, train_head
+from personarank_dagster.encoding.training import Training, TrainingRun, train_encoder_weights, train_head
 from tests.encoding.test_training import CONFIG, DATA, NUM_PERSONAS, TEXTS
 from tests.tiny_models import write_tiny_model
 
@@ -45,19 +45,17 @@ def trained(tune: str, path: str) -> Training:
             model,
             DATA,
             config,
+            TrainingRun("cpu", "fp32", lambda *_: None),
             interaction_vectors=vectors,
             persona_vectors=personas,
-            device="cpu",
-            on_step=lambda *_: None,
         )
     return train_encoder_weights(
         model,
         DATA,
         config,
+        TrainingRun("cpu", "fp32", lambda *_: None),
         interaction_texts=TEXTS,
         persona_texts=TEXTS[:NUM_PERSONAS],
-        device="cpu",
-        on_step=lambda *_: None,
     )
 
 

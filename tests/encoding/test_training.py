@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from personarank_dagster.encoding.batches import PairCollator, TrainingData
 from personarank_dagster.encoding.encoder import encode, load_model, save_model
 from personarank_dagster.encoding.models import EncoderModel, HeadModel
 from personarank_dagster.encoding.train import TrainedEncoder
-from personarank_dagster.encoding.training import Training, num_steps, train_encoder_weights, train_head
+from personarank_dagster.encoding.training import Training, TrainingRun, num_steps, train_encoder_weights, train_head
 
 RNG = np.random.default_rng(0)
 NUM_PAIRS, NUM_PERSONAS = 40, 10
@@ -42,10 +43,9 @@ def train(config: TrainConfig, model_path: str, steps: list[int] | None = None):
         load_model(model_path, max_len=32, device="cpu"),
         DATA,
         config,
+        TrainingRun("cpu", "fp32", lambda step, total, numbers: steps.append(total) if steps is not None else None),
         interaction_vectors=INTERACTION_VECTORS,
         persona_vectors=PERSONA_VECTORS,
-        device="cpu",
-        on_step=lambda step, total, numbers: steps.append(total) if steps is not None else None,
     )
 
 
@@ -138,12 +138,12 @@ def test_full_training_changes_the_encoder_and_lowers_the_loss(tiny_model_path: 
 def test_an_encoder_with_a_loss_or_weight_that_is_no_number_is_not_published(tiny_model_path: str) -> None:
     info = EncoderInfo(st_path="", tune="head", max_len=32, dimension=16, base_fingerprint="", fingerprint="")
     training = train(msgspec.structs.replace(CONFIG, max_steps=1), tiny_model_path)
-    assert TrainedEncoder(info, training, CONFIG, "cpu").check() is None
+    assert TrainedEncoder(info, training, CONFIG, "cpu", "fp32").check() is None
     with pytest.raises(ContractError, match="the loss must be finite, got none in step 2"):
-        TrainedEncoder(info, replace(training, losses=[1.0, float("nan")]), CONFIG, "cpu").check()
+        TrainedEncoder(info, replace(training, losses=[1.0, float("nan")]), CONFIG, "cpu", "fp32").check()
     next(training.model.parameters()).data[0, 0] = float("inf")
     with pytest.raises(ContractError, match="weights must be finite, got others in "):
-        TrainedEncoder(info, training, CONFIG, "cpu").check()
+        TrainedEncoder(info, training, CONFIG, "cpu", "fp32").check()
 
 
 def test_users_and_items_are_numbered(tiny_model_path: str) -> None:
@@ -164,50 +164,91 @@ class KilledError(Exception):
     """Stands for a kill: nothing is written after it."""
 
 
+RESUMED = msgspec.structs.replace(CONFIG, epochs=4, lr=3e-3, checkpoint_seconds=0, validation_share=0.2)
+
+
+def fit(config: TrainConfig, model_path: str, checkpoints: Path | None, kill: int = 0) -> tuple[Training, list[int]]:
+    """A training that is killed at a step, or ends; and the steps that it took."""
+    steps: list[int] = []
+
+    def on_step(step: int, total: int, numbers: dict[str, float]) -> None:
+        if "loss" in numbers:
+            steps.append(step)
+            if step == kill:
+                raise KilledError
+
+    return train_weights(config, model_path, TrainingRun("cpu", "fp32", on_step, checkpoints)), steps
+
+
+def same_weights(one: Training, other: Training) -> bool:
+    before, after = (trained.model.state_dict() for trained in (one, other))
+    return all(torch.equal(before[name], after[name]) for name in before)
+
+
 @pytest.mark.parametrize(
     ("tune", "negatives", "killed_at"), [("full", "batch", 3), ("full", "catalogue", 9), ("lora", "catalogue", 13)]
 )
 def test_a_killed_training_continues_to_the_same_weights(
     tiny_model_path: str, tmp_path: Path, tune: str, negatives: str, killed_at: int
 ) -> None:
-    config = msgspec.structs.replace(
-        CONFIG, tune=tune, epochs=4, lr=3e-3, negatives=negatives, checkpoint_seconds=0, validation_share=0.2
-    )
-
-    def fit(checkpoints: Path | None, kill: int = 0) -> tuple[Training, list[int]]:
-        steps: list[int] = []
-
-        def on_step(step: int, total: int, numbers: dict[str, float]) -> None:
-            if "loss" in numbers:
-                steps.append(step)
-                if step == kill:
-                    raise KilledError
-
-        trained = train_encoder_weights(
-            load_model(tiny_model_path, max_len=32, device="cpu"),
-            DATA,
-            config,
-            interaction_texts=TEXTS,
-            persona_texts=TEXTS[:NUM_PERSONAS],
-            device="cpu",
-            on_step=on_step,
-            checkpoints=checkpoints,
-        )
-        return trained, steps
-
-    undisturbed, _ = fit(None)
+    config = msgspec.structs.replace(RESUMED, tune=tune, negatives=negatives)
+    undisturbed, _ = fit(config, tiny_model_path, None)
     with pytest.raises(KilledError):
-        fit(tmp_path, kill=killed_at)
-    newest = max(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    broken = newest.with_name("checkpoint-15")
-    broken.mkdir()  # killed while it was written
-    continued, steps = fit(tmp_path)
+        fit(config, tiny_model_path, tmp_path, kill=killed_at)
+    (tmp_path / "checkpoint-15").mkdir()  # killed while it was written
+    continued, steps = fit(config, tiny_model_path, tmp_path)
     assert steps == list(range(killed_at, 17))
     assert continued.losses == undisturbed.losses
     assert continued.evaluations == undisturbed.evaluations
     assert continued.best_step == undisturbed.best_step
-    before, after = (trained.model.state_dict() for trained in (undisturbed, continued))
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert same_weights(undisturbed, continued)
+
+
+class Explosive:
+    """A pickle of it makes a file when it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.trace,)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def make_malicious(checkpoint: Path) -> None:
+    for path in checkpoint.iterdir():
+        if path.suffix in (".pt", ".pth", ".bin"):
+            torch.save(Explosive(checkpoint.parent / "exploded"), path)
+
+
+# What happened to the newest checkpoint, and the step that is then taken first; it was to be 10.
+DAMAGES: dict[str, tuple[Callable[[Path], None], int]] = {
+    "malicious pickles": (make_malicious, 9),
+    "truncated optimizer": (lambda newest: truncate(newest / "optimizer.pt"), 9),
+    "truncated weights": (lambda newest: truncate(newest / "model.safetensors"), 9),
+    "truncated state": (lambda newest: truncate(newest / "trainer_state.json"), 9),
+    "truncated best weights": (lambda newest: truncate(newest.parent / "best.safetensors"), 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_runs_nothing_and_the_one_before_is_continued(
+    tiny_model_path: str, tmp_path: Path, damage: str
+) -> None:
+    config = msgspec.structs.replace(RESUMED, tune="full", negatives="batch")
+    undisturbed, _ = fit(config, tiny_model_path, None)
+    with pytest.raises(KilledError):
+        fit(config, tiny_model_path, tmp_path, kill=10)
+    newest = max(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    damaged, first = DAMAGES[damage]
+    damaged(newest)
+    continued, steps = fit(config, tiny_model_path, tmp_path)
+    assert steps == list(range(first, 17))
+    assert same_weights(undisturbed, continued)
+    assert not (tmp_path / "exploded").exists()
 
 
 def test_the_best_evaluation_gives_the_weights_and_patience_ends_the_training(tiny_model_path: str) -> None:
@@ -240,13 +281,15 @@ def test_a_large_batch_and_an_accumulated_one_are_the_same(tiny_model_path: str)
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def train_weights(config: TrainConfig, model_path: str) -> Training:
+QUIET = TrainingRun("cpu", "fp32", lambda step, total, numbers: None)
+
+
+def train_weights(config: TrainConfig, model_path: str, run: TrainingRun = QUIET) -> Training:
     return train_encoder_weights(
         load_model(model_path, max_len=32, device="cpu"),
         DATA,
         config,
+        run,
         interaction_texts=TEXTS,
         persona_texts=TEXTS[:NUM_PERSONAS],
-        device="cpu",
-        on_step=lambda step, total, numbers: None,
     )

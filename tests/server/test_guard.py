@@ -152,7 +152,7 @@ def test_run_configuration_has_no_paths_no_models_and_no_free_text(server: Serve
 @pytest.mark.parametrize(
     ("config", "rule"),
     [
-        ({"devices": 0}, "gpu.devices must be greater than or equal to 1, got 0"),
+        ({"devices": -1}, "gpu.devices must be greater than or equal to 0, got -1"),
         ({"devices": 65}, "gpu.devices must be less than or equal to 64, got 65"),
         ({"memory_share": 2.0}, "gpu.memory_share must be less than or equal to 1, got 2.0"),
     ],
