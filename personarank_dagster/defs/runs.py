@@ -198,12 +198,13 @@ def _failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     return {"run": _message(error) if error else str(failed.message)}
 
 
-OURS = {error.__name__ for error in PersonarankError.__subclasses__()}
+# Errors whose message is for the user: ours, and Dagster's that names the blocking checks that failed.
+PLAIN = {error.__name__ for error in PersonarankError.__subclasses__()} | {"DagsterAssetCheckFailedError"}
 
 
 def _message(error: Any) -> str:
     """Message of the error of ours among the causes of a step's failure, else of the innermost one."""
-    while error.cls_name not in OURS and error.cause:
+    while error.cls_name not in PLAIN and error.cause:
         error = error.cause
     message = str(error.message).strip()
-    return message.split(": ", 1)[1] if error.cls_name in OURS else message
+    return message.split(": ", 1)[1] if error.cls_name in PLAIN else message
