@@ -46,14 +46,16 @@ class BestWeights:
             partial.rename(self.path)
 
     def load(self, model: ProfilePersonaModel, history: list[dict[str, Any]]) -> int:
-        """Put them into the model, and return the step that they are from."""
+        """Put them into the model of every rank, and return the step that they are from. The first rank reads."""
         step = int(max(_evaluations(history), key=lambda entry: entry[SCORE])["step"])
-        if rank_and_world()[1] > 1:
-            torch.distributed.barrier()
-        saved = load_file(self.path)
+        rank, world = rank_and_world()
+        saved = load_file(self.path) if rank == 0 else {}
         with torch.no_grad():
             for name, tensor in _trained(model).items():
-                tensor.copy_(saved[name])
+                if rank == 0:
+                    tensor.copy_(saved[name])
+                if world > 1:
+                    torch.distributed.broadcast(tensor, src=0)
         return step
 
 
