@@ -12,3 +12,7 @@ warnings.filterwarnings(
 )
 # The switch of automation conditions is for the raw files too, which are sources.
 warnings.filterwarnings("ignore", message="Parameter `include_sources`", category=dg.BetaWarning)
+# Several ranks report through Dagster Pipes, which says this of its own insides.
+warnings.filterwarnings(
+    "ignore", message="Function `PipesMessageReader.expected_writer_count`", category=dg.PreviewWarning
+)

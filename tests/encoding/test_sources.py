@@ -9,6 +9,7 @@ from huggingface_hub import constants
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.encoding.encoder import load_model, model_fingerprint
 from personarank_dagster.storage.tokenizer import token_counter
+from tests.encoding.test_training import Explosive
 from tests.tiny_models import write_tiny_model
 
 REVISIONS = ("1" * 40, "2" * 40)
@@ -41,16 +42,6 @@ def test_a_model_that_is_not_here_is_named_with_its_revision_and_the_remedy(hub_
         r"--local-dir FOLDER",
     ):
         load_model("org/gone", max_len=32, device="cpu", revision=REVISIONS[0])
-
-
-class Explosive:
-    """A pickle of it writes a file when it is loaded."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.touch, (self.trace,)
 
 
 def test_a_pickle_is_refused_unread_with_the_remedy(tmp_path: Path) -> None:
