@@ -10,6 +10,7 @@ import polars as pl
 from personarank_dagster.core import schemas
 from personarank_dagster.core.config import DatasetConfig
 from personarank_dagster.core.encoders import Side
+from personarank_dagster.core.errors import StorageError
 from personarank_dagster.core.ranking import VectorTable
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.embedding import Embedded, Embedder
@@ -164,12 +165,15 @@ def _base_table(project: ProjectResource, partition: str, asset: str) -> VectorT
 def retire_vectors(project: ProjectResource, partition: str, *, dry_run: bool) -> list[tuple[str, int, bool]]:
     """Remove the vectors of encoders that no version of a dataset is by: name of the store, bytes, whether in use.
 
-    Before anything is published all stay: the next run goes on with them.
+    Before anything is published all stay, since the next run goes on with them; also if a version cannot be read.
     """
     encoders = project.versions("trained_encoder", partition)
-    keep = {encoders.open(name).manifest.details["base_fingerprint"] for name in encoders.names()}
-    for store in (project.versions(asset, partition) for asset in CACHES):
-        # An external cache has no vectors here.
-        keep |= {vectors for name in store.names() if (vectors := made_with(store.open(name)).vectors)}
+    try:
+        keep = {encoders.open(name).manifest.details["base_fingerprint"] for name in encoders.names()}
+        for store in (project.versions(asset, partition) for asset in CACHES):
+            # An external cache has no vectors here.
+            keep |= {vectors for name in store.names() if (vectors := made_with(store.open(name)).vectors)}
+    except StorageError:
+        return []
     root = project.dataset(partition).data.out_root / "vectors"
     return list(prune_vectors(root, keep=keep, dry_run=dry_run)) if keep else []

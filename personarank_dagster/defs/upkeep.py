@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import dagster as dg
 
@@ -146,10 +147,7 @@ def treat(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treate
         treated += _mend_pointer(store)
     for name in dataset_names(config_dir()):
         out_root = project.dataset(name).data.out_root
-        # A training that the next run continues is no leftover.
-        ways = product(("cpu", "cuda", "mps"), ("fp32", "bf16", "fp16"))
-        resumable = {checkpoint_folder(project, name, *way)[1] for way in ways}
-        for path in sweep_scratch(out_root / "scratch") + sweep_scratch(out_root / "staging", keep=resumable):
+        for path in sweep_scratch(out_root / "scratch") + _sweep_trainings(project, name):
             treated.append(Treated(f"{path}: left by a killed process", "removed it"))
         if out_root.exists() and (free := shutil.disk_usage(out_root).free) < LOW_DISK_BYTES:
             treated.append(
@@ -157,6 +155,16 @@ def treat(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treate
             )
         project.refresh_links(name)
     return treated
+
+
+def _sweep_trainings(project: ProjectResource, dataset: str) -> list[Path]:
+    """Remove unfinished trainings, but for the one that the next run continues; all stay while that is not known."""
+    try:
+        ways = product(("cpu", "cuda", "mps"), ("fp32", "bf16", "fp16"))
+        resumable = {checkpoint_folder(project, dataset, *way)[1] for way in ways}
+    except StorageError:
+        return []
+    return sweep_scratch(project.dataset(dataset).data.out_root / "staging", keep=resumable)
 
 
 def _listed(store: VersionStore, name: str) -> Listed:

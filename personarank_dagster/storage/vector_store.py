@@ -24,7 +24,7 @@ import numpy.typing as npt
 import polars as pl
 
 from personarank_dagster.core.encoders import EncodedTexts
-from personarank_dagster.core.errors import StorageError
+from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.profiles import IntArray
 from personarank_dagster.core.texts import text_windows
 from personarank_dagster.storage.matrices import Float16Array, row_parts, save_matrix
@@ -87,12 +87,20 @@ class VectorStore:
         return gathered
 
     def add_texts(self, texts: pl.Series, keys: KeyArray, encode: EncodeTexts) -> None:
-        """Encode texts, longest first, and keep their vectors. A kill loses the block that was not written yet."""
+        """Encode texts, longest first, and keep their vectors. A kill loses the block that was not written yet.
+
+        Raises ContractError for a vector that is not finite; it is not kept, or every later run would read it.
+        """
         lengths = texts.str.len_bytes().to_numpy().astype(np.int64)
         order = np.argsort(-lengths, kind="stable")
         windows = (texts.gather(order[rows]).to_list() for rows in text_windows(lengths[order]))
         with _BlockWriter(self) as writer:
             for encoded in encode(windows):
+                if wrong := int((~np.isfinite(encoded.vectors)).any(axis=1).sum()):
+                    raise ContractError(
+                        f"{self.folder}: vectors must be finite, the encoder gave others for {wrong} texts of a batch "
+                        f"of {len(encoded.vectors)}; they are not kept; try precision fp32, or another device"
+                    )
                 writer.add(keys[order[encoded.places]], encoded.vectors.astype(np.float16), encoded.cut)
 
     def reload(self) -> None:

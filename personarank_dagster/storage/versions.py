@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,10 +193,13 @@ class VersionStore:
             ) from None
 
     def previous(self) -> Version | None:
-        """The version that was published before the current one and is still there."""
+        """The newest version before the current one that is there whole, by the sizes of its files."""
         current = self.current_name()
-        older = [name for name in self.names() if current and name < current]
-        return self.open(older[-1]) if older else None
+        for name in reversed(self.names()):
+            if current and name < current:
+                with suppress(StorageError):
+                    return self.open(name)
+        return None
 
     def rollback(self, name: str | None = None) -> Version:
         """Make an older version the current one again: the one before it, or any by name.

@@ -113,8 +113,10 @@ def test_the_doctor_mends_pointers_and_sweeps(instance: dg.DagsterInstance) -> N
 
 
 def test_the_doctor_leaves_to_a_person_what_only_a_person_can_do(instance: dg.DagsterInstance) -> None:
-    store = publish(instance, 1)
+    assert execute(defs, plan_run(defs, project, "amazon", select="personas"), instance).failures == {}
+    store = project.versions("personas", "amazon")
     (store.root / store.names()[0] / "table.parquet").unlink()
+    assert cli("gc").exit_code == 0
     result = cli("doctor")
     assert result.exit_code == 1
     assert [(one["open"], one["done"]) for one in json.loads(result.output)] == [

@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import polars as pl
 import pytest
 
 from personarank_dagster.core.encoders import EncodedTexts
-from personarank_dagster.core.errors import StorageError
+from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.storage import vector_store as module
 from personarank_dagster.storage.text_keys import text_keys
 from personarank_dagster.storage.vector_store import VectorStore, prune_vectors
@@ -63,6 +64,20 @@ def test_a_block_without_its_keys_is_as_if_it_were_not_there(tmp_path: Path) -> 
     add(VectorStore(tmp_path, "model"), ["a"])
     next((tmp_path / "model").glob("*.keys.npy")).unlink()
     assert len(VectorStore(tmp_path, "model")) == 0
+
+
+def test_a_vector_that_is_not_finite_is_not_kept(tmp_path: Path) -> None:
+    class BrokenEncoder(CountingEncoder):
+        def __call__(self, windows: Iterable[list[str]]) -> Iterator[EncodedTexts]:
+            for encoded in super().__call__(windows):
+                yield replace(encoded, vectors=encoded.vectors * (np.nan if len(self.texts) == 2 else 1))
+
+    with pytest.raises(
+        ContractError, match="model: vectors must be finite, the encoder gave others for 1 texts of a batch of 1; "
+    ):
+        add(VectorStore(tmp_path, "model"), ["a", "ccc", "bb"], BrokenEncoder())
+    assert lengths(VectorStore(tmp_path, "model"), ["ccc", "bb"]) == [3, 2]
+    assert len(VectorStore(tmp_path, "model")) == 2
 
 
 def test_what_was_encoded_before_an_error_is_kept(tmp_path: Path) -> None:

@@ -40,7 +40,10 @@ def test_the_previous_version_is_the_one_before_the_current(store: VersionStore)
     assert store.previous() is None
     first = publish(store, "one")
     assert store.previous() is None
-    publish(store, "two")
+    second = publish(store, "two")
+    assert store.previous() == first
+    (second.directory / "data.txt").unlink()
+    publish(store, "three")
     assert store.previous() == first
 
 
