@@ -54,15 +54,20 @@ def histories(workspace: TinyWorkspace, out_root: str = "outputs") -> Version:
     return workspace.current(out_root)["histories"]
 
 
-def test_a_full_disk(workspace: TinyWorkspace) -> None:
+@pytest.mark.parametrize(
+    ("asset", "folder"), [("histories", "versions"), ("trained_encoder", "staging"), ("interaction_cache", "vectors")]
+)
+def test_a_full_disk(workspace: TinyWorkspace, asset: str, folder: str) -> None:
     with small_disk(workspace, "3m") as out_root:
-        good = histories(workspace, "small")
+        if asset == "trained_encoder":
+            shutil.copytree(workspace.folder / "outputs/amazon/vectors", out_root / "amazon/vectors")
+        good = workspace.current("small")[asset]
         with contextlib.suppress(OSError), (out_root / "amazon" / "filler").open("wb", buffering=0) as filler:
             while True:
                 filler.write(bytes(4096))
-        ended = workspace.call(*HISTORIES, "--out-root", str(out_root))
-        assert_one_error(ended, r"histories failed: .*small/amazon/versions.*: cannot be written: No space left")
-        assert (histories(workspace, "small"), good.damage()) == (good, [])
+        ended = workspace.call("run", "--select", asset, "--force", "--out-root", str(out_root))
+        assert_one_error(ended, rf"{asset} failed: .*small/amazon/{folder}.*: cannot be written: No space left")
+        assert (workspace.current("small")[asset], good.damage()) == (good, [])
 
 
 def test_a_folder_that_cannot_be_written(workspace: TinyWorkspace) -> None:

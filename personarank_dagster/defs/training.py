@@ -21,6 +21,7 @@ from personarank_dagster.defs.embedding import Embedder
 from personarank_dagster.defs.plots import legend_below, new_figure, picture
 from personarank_dagster.defs.resources import GpuResource
 from personarank_dagster.storage.encoder_directory import open_encoder
+from personarank_dagster.storage.files import storage_errors
 
 if TYPE_CHECKING:
     from personarank_dagster.encoding.devices import TrainingPrecision
@@ -92,7 +93,7 @@ def train(
     if means.processes > 1:
         return train_on_ranks(context, config, tables, means=means, checkpoints=checkpoints), left_out
     steps = num_steps(prepared.pairs.frame.height, config.train)
-    with embedder.progress.track(context, "training", steps) as advance:
+    with embedder.progress.track(context, "training", steps) as advance, storage_errors(checkpoints):
         run = TrainingRun(means.device, means.precision, observer(context, advance), checkpoints)
         trained = train_encoder(config, prepared, embedder.by_model, run)
     return trained, left_out

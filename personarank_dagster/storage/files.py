@@ -60,9 +60,12 @@ def storage_errors(place: object) -> Iterator[None]:
         reason = os.strerror(errno.ENOSPC) if "requested and" in str(error) else error.strerror or error
         raise StorageError(f"{error.filename or place}: cannot be written: {reason}") from error
     except Exception as error:
-        if (found := re.search(r"([^:]+) \(os error \d+\)", str(error))) is None:
+        # torch says of a full disk only that it failed.
+        full = f" {os.strerror(errno.ENOSPC)}" if "PytorchStreamWriter failed" in str(error) else ""
+        found = re.search(r"([^:]+) \(os error \d+\)", str(error))
+        if not full and found is None:
             raise
-        raise StorageError(f"{place}: cannot be written:{found[1]}") from error
+        raise StorageError(f"{place}: cannot be written:{found[1] if found else full}") from error
 
 
 def write_flushed(path: Path, content: bytes) -> None:

@@ -98,8 +98,8 @@ class VectorStore:
             for encoded in encode(windows):
                 if wrong := int((~np.isfinite(encoded.vectors)).any(axis=1).sum()):
                     raise ContractError(
-                        f"{self.folder}: vectors must be finite, the encoder gave others for {wrong} texts of a batch "
-                        f"of {len(encoded.vectors)}; they are not kept; try precision fp32, or another device"
+                        f"{self.folder}: vectors must be finite, the encoder gave others for {wrong} texts of a "
+                        f"batch of {len(encoded.vectors)}; they are not kept; try precision fp32, or another device"
                     )
                 writer.add(keys[order[encoded.places]], encoded.vectors.astype(np.float16), encoded.cut)
 
