@@ -106,6 +106,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     dropout: Flag = True
     user_batches: Flag = False
     validation_share: DropRate = 0.1
+    refit: Flag = True
     patience: Count = 0
     loss: Annotated[Literal["personas", "listwise"], Meta(description="personas or listwise")] = "personas"
     negatives: Annotated[Literal["batch", "catalogue"], Meta(description="batch or catalogue")] = "catalogue"

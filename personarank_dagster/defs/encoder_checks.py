@@ -61,7 +61,7 @@ def finite(record: Mapping[str, Any], vectors: Sequence[Sequence[Sequence[float 
     """See above, of `training.json` and vectors; JSON holds null in the place of what is no number."""
     losses, evaluations = record["losses"], record["evaluations"]
     numbers = {
-        "losses": _not_finite(losses),
+        "losses": _not_finite([*losses, *record.get("refit_losses", [])]),
         "metrics": _not_finite(value for one in evaluations for value in one.values()),
         "vectors": _not_finite(number for side in vectors for vector in side for number in vector),
     }

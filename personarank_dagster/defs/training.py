@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 OBSERVATION_SECONDS = 15
 
+# What stands in an evaluation beside the metrics.
+NO_METRICS = ("step", "best_by", "standard_error")
+
 Numbers = Mapping[str, float]
 OnStep = Callable[[int, int, Numbers], None]
 Tables = Mapping[str, pl.DataFrame]
@@ -86,13 +89,13 @@ def train(
 ) -> tuple["TrainedEncoder | WrittenEncoder", Mapping[str, int]]:
     """The trained encoder, and how many selections were left out, by reason."""
     from personarank_dagster.encoding.train import train_encoder, training_tables
-    from personarank_dagster.encoding.training import TrainingRun, num_steps
+    from personarank_dagster.encoding.training import TrainingRun, all_steps
 
     prepared = training_tables(config, *tables.values())
     left_out = prepared.pairs.left_out
     if means.processes > 1:
         return train_on_ranks(context, config, tables, means=means, checkpoints=checkpoints), left_out
-    steps = num_steps(prepared.pairs.frame.height, config.train)
+    steps = all_steps(prepared.pairs.frame.height, config.train)
     with embedder.progress.track(context, "training", steps) as advance, storage_errors(checkpoints):
         run = TrainingRun(means.device, means.precision, observer(context, advance), checkpoints)
         trained = train_encoder(config, prepared, embedder.by_model, run)
@@ -167,17 +170,22 @@ def training_metadata(record: Mapping[str, Any], cost: Numbers) -> dict[str, Any
         "best_step": record["best_step"],
         "first_loss": losses[0],
         "last_loss": losses[-1],
-        **{f"base {name}": value for name, value in base.items() if name not in ("step", "best_by")},
-        **{f"final {name}": value for name, value in final.items() if name not in ("step", "best_by")},
+        **{f"base {name}": value for name, value in base.items() if name not in NO_METRICS},
+        **{f"final {name}": value for name, value in final.items() if name not in NO_METRICS},
         **cost,
-        "curves": _curves(losses, record["evaluations"], record["best_step"]),
+        "curves": _curves(losses, record["refit_losses"], record["evaluations"], record["best_step"]),
     }
 
 
-def _curves(losses: list[float], evaluations: list[Mapping[str, float]], best_step: int) -> dg.MarkdownMetadataValue:
+def _curves(
+    losses: list[float], refit_losses: list[float], evaluations: list[Mapping[str, float]], best_step: int
+) -> dg.MarkdownMetadataValue:
     """The loss of every step; beside it, where users were held out, their metrics and the step that counts."""
     figure, (loss, *metric) = new_figure(columns=2 if evaluations else 1)
-    loss.plot(range(1, len(losses) + 1), losses)
+    loss.plot(range(1, len(losses) + 1), losses, label="with held-out users")
+    if refit_losses:
+        loss.plot(range(1, len(refit_losses) + 1), refit_losses, label="on all users")
+        legend_below(loss, columns=2)
     loss.set(title="loss", xlabel="step")
     for axes in metric:
         for name in ("accuracy@1", "ndcg@10_sampled", "ndcg@10_hard"):
@@ -185,6 +193,6 @@ def _curves(losses: list[float], evaluations: list[Mapping[str, float]], best_st
             axes.plot(steps, values, label=name, marker=".")
         axes.axvline(best_step, color="#555555", lw=1, ls="--")
         best = f"step {best_step}" if best_step else "the untrained encoder"
-        axes.set(title=f"held-out users; best: {best}", xlabel="step")
+        axes.set(title=f"held-out users; counts: {best}", xlabel="step")
         legend_below(axes, columns=3)
     return picture(figure)

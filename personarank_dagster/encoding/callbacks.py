@@ -32,8 +32,21 @@ WHOLE = "whole"
 SCORE = "best_by"
 
 
+def counting(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    """The evaluation whose weights count: the last one that was not behind the best by more than a standard error.
+
+    A schedule ends where its learning rate does; to stop before needs a difference that is more than noise.
+    """
+    best = counts = evaluations[0]
+    for entry in evaluations:
+        best = max(best, entry, key=lambda one: one[SCORE])
+        if entry[SCORE] >= best[SCORE] - best["standard_error"]:
+            counts = entry
+    return counts
+
+
 class BestWeights:
-    """The weights that are trained, as they were at the best evaluation so far."""
+    """The weights that are trained, as they were at the evaluation that counts so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,16 +55,18 @@ class BestWeights:
         """Write them, on the first rank."""
         if rank_and_world()[0] == 0:
             partial = self.path.with_suffix(".partial")
-            save_file({name: tensor.detach().contiguous() for name, tensor in _trained(model).items()}, partial)
+            save_file(
+                {name: tensor.detach().contiguous() for name, tensor in trained_weights(model).items()}, partial
+            )
             partial.rename(self.path)
 
     def load(self, model: ProfilePersonaModel, history: list[dict[str, Any]]) -> int:
         """Put them into the model of every rank, and return the step that they are from. The first rank reads."""
-        step = int(max(_evaluations(history), key=lambda entry: entry[SCORE])["step"])
+        step = int(counting(_evaluations(history))["step"])
         rank, world = rank_and_world()
         saved = load_file(self.path) if rank == 0 else {}
         with torch.no_grad():
-            for name, tensor in _trained(model).items():
+            for name, tensor in trained_weights(model).items():
                 if rank == 0:
                     tensor.copy_(saved[name])
                 if world > 1:
@@ -60,7 +75,10 @@ class BestWeights:
 
 
 class Epochs(TrainerCallback):
-    """Starts each epoch, evaluates after it, keeps the best weights, and stops when they no longer get better."""
+    """Starts each epoch, evaluates after it, keeps the weights that count, and stops when none were better.
+
+    It also stops after `stop_at` steps, of however many the schedule has.
+    """
 
     def __init__(
         self,
@@ -69,10 +87,11 @@ class Epochs(TrainerCallback):
         validation: Validation | None,
         best: BestWeights,
         patience: int,
+        stop_at: int,
         on_step: OnStep,
     ) -> None:
         self.model, self.batches, self.validation = model, batches, validation
-        self.best, self.patience, self.on_step = best, patience, on_step
+        self.best, self.patience, self.stop_at, self.on_step = best, patience, stop_at, on_step
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -94,17 +113,19 @@ class Epochs(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._evaluate(state, control)
+        control.should_training_stop |= state.global_step >= self.stop_at
 
     def _evaluate(self, state: TrainerState, control: TrainerControl) -> None:
-        """Evaluate unless this step was, keep the best weights, and stop after `patience` that were no better."""
+        """Evaluate unless this step was, keep weights that count, and stop after `patience` that were no better."""
         done = _evaluations(state.log_history)
         if self.validation is None or any(entry["step"] == state.global_step for entry in done):
             return
         metrics = evaluate(self.model, self.validation)
-        scores = [*(entry[SCORE] for entry in done), metrics[self.validation.best_by]]
-        if scores[-1] > max(scores[:-1], default=-1.0):
+        entry = {**metrics, SCORE: metrics[self.validation.best_by], "step": state.global_step}
+        scores = [one[SCORE] for one in (*done, entry)]
+        if counting([*done, entry]) is entry:
             self.best.save(self.model)
-        state.log_history.append({**metrics, SCORE: scores[-1], "step": state.global_step})
+        state.log_history.append(entry)
         self.on_step(state.global_step, state.max_steps, metrics)
         waited = len(scores) - 1 - scores.index(max(scores))
         control.should_training_stop |= 0 < self.patience <= waited
@@ -183,7 +204,8 @@ def _damage(path: Path) -> str:
     return ""
 
 
-def _trained(model: ProfilePersonaModel) -> dict[str, torch.Tensor]:
+def trained_weights(model: ProfilePersonaModel) -> dict[str, torch.Tensor]:
+    """Parameters that are not frozen."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 

@@ -38,7 +38,7 @@ class Validation:
 
     @property
     def best_by(self) -> str:
-        """The metric that chooses the checkpoint: the ranking that resembles a retriever's list most."""
+        """The metric that chooses the epoch: the ranking that resembles a retriever's list most."""
         return f"ndcg@{RANKED}_hard" if bool((self.hard >= 0).any()) else f"ndcg@{RANKED}_sampled"
 
 
@@ -81,6 +81,7 @@ def measure(validation: Validation, cosines: Tensor) -> Metrics:
 
     accuracy@1 and mrr: the place of the selected persona among the item's own; chance: the accuracy of a random
     choice. ndcg@10: the target item among itself and the sampled or hard items, an item by its best persona.
+    standard_error is that of the metric that chooses the epoch.
     """
     own = siblings(validation.items, validation.positives)
     places = _place(cosines, validation.positives, own)
@@ -89,12 +90,16 @@ def measure(validation: Validation, cosines: Tensor) -> Metrics:
     sampled[:, validation.sampled] = True
     hard = torch.zeros(len(scores), scores.shape[1] + 1, dtype=torch.bool)
     hard.scatter_(1, validation.hard + 1, True)
+    ndcg = {
+        f"ndcg@{RANKED}_sampled": _ndcg(_place(scores, validation.target_items, sampled)),
+        f"ndcg@{RANKED}_hard": _ndcg(_place(scores, validation.target_items, hard[:, 1:])),
+    }
     return {
         "accuracy@1": _mean(places == 1),
         "mrr": _mean(1 / places),
         "chance": _mean(1 / own.sum(dim=1)),
-        f"ndcg@{RANKED}_sampled": _ndcg(_place(scores, validation.target_items, sampled)),
-        f"ndcg@{RANKED}_hard": _ndcg(_place(scores, validation.target_items, hard[:, 1:])),
+        **{name: _mean(values) for name, values in ndcg.items()},
+        "standard_error": float(ndcg[validation.best_by].double().std() / len(cosines) ** 0.5),
     }
 
 
@@ -104,8 +109,8 @@ def _place(scores: Tensor, positives: Tensor, among: Tensor) -> Tensor:
     return better.sum(dim=1) + 1
 
 
-def _ndcg(places: Tensor) -> float:
-    return _mean(torch.where(places <= RANKED, 1 / torch.log2(places + 1.0), 0.0))
+def _ndcg(places: Tensor) -> Tensor:
+    return torch.where(places <= RANKED, 1 / torch.log2(places + 1.0), 0.0)
 
 
 def _mean(values: Tensor) -> float:

@@ -32,7 +32,8 @@ class TrainedEncoder:
 
     def check(self) -> None:
         """Raise ContractError unless the loss of every step and every weight is a finite number."""
-        if wrong := [step for step, loss in enumerate(self.training.losses, 1) if not isfinite(loss)]:
+        losses = [*self.training.losses, *self.training.refit_losses]
+        if wrong := [step for step, loss in enumerate(losses, 1) if not isfinite(loss)]:
             raise ContractError(f"trained_encoder: the loss must be finite, got none in step {wrong[0]}; lower lr")
         for name, weight in self.training.model.state_dict().items():
             if weight.is_floating_point() and not weight.isfinite().all():
@@ -57,6 +58,7 @@ class TrainedEncoder:
             "precision": self.precision,
             "packages": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             "losses": self.training.losses,
+            "refit_losses": self.training.refit_losses,
             "evaluations": evaluations,
             "base": evaluations[0] if evaluations else {},
             "final": next((entry for entry in evaluations if entry["step"] == self.training.best_step), {}),

@@ -4,7 +4,7 @@ import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +24,15 @@ from personarank_dagster.encoding.batches import (
     TrainingData,
     split_by_user,
 )
-from personarank_dagster.encoding.callbacks import BestWeights, Checkpoints, Epochs, OnStep, Progress, last_checkpoint
+from personarank_dagster.encoding.callbacks import (
+    BestWeights,
+    Checkpoints,
+    Epochs,
+    OnStep,
+    Progress,
+    last_checkpoint,
+    trained_weights,
+)
 from personarank_dagster.encoding.devices import TrainingPrecision
 from personarank_dagster.encoding.encoder import with_heads, with_normalize
 from personarank_dagster.encoding.evaluation import Metrics, make_validation
@@ -46,7 +54,8 @@ class Training:
     """A finished training: the model and its curve.
 
     `losses[i]` is the loss of step i + 1; `evaluations` are metrics of held-out users, each with its step, the
-    first of the untrained base; empty where nobody was held out. The model is that of `best_step`.
+    first of the untrained base; empty where nobody was held out. The model is that of `best_step` or, with losses of
+    a `refit`, the one that was trained anew on all users for as many epochs.
     """
 
     model: SentenceTransformer
@@ -54,6 +63,7 @@ class Training:
     evaluations: list[Metrics]
     best_step: int
     cost: Cost
+    refit_losses: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -103,8 +113,20 @@ def train_encoder_weights(
 
 def num_steps(num_pairs: int, config: TrainConfig) -> int:
     """Optimiser steps: `epochs` over the pairs, but at most `max_steps` where that is not 0."""
-    all_steps = -(-num_pairs // pairs_per_step(config)) * config.epochs
+    all_steps = steps_per_epoch(num_pairs, config) * config.epochs
     return min(all_steps, config.max_steps or all_steps)
+
+
+def steps_per_epoch(num_pairs: int, config: TrainConfig) -> int:
+    """Optimiser steps that see each pair once."""
+    return -(-num_pairs // pairs_per_step(config))
+
+
+def all_steps(num_pairs: int, config: TrainConfig) -> int:
+    """About the optimiser steps of a training and its refit; users differ in their pairs."""
+    held_out = round(num_pairs * config.validation_share)
+    refit = num_steps(num_pairs, config) if config.refit and held_out else 0
+    return num_steps(num_pairs - held_out, config) + refit
 
 
 def pairs_per_step(config: TrainConfig) -> int:
@@ -142,41 +164,77 @@ class _PairTrainer(Trainer):
         return DataLoader(numbers, batch_sampler=self.batches, collate_fn=self.data_collator)
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """Loss of every step, evaluations, and the step whose weights the model has."""
+
+    losses: list[float]
+    evaluations: list[Metrics]
+    best_step: int
+
+
 def _fit(
-    model: ProfilePersonaModel,
-    data: TrainingData,
-    config: TrainConfig,
-    run: TrainingRun,
-) -> tuple[list[float], list[Metrics], int, Cost]:
-    """Train, from the last whole checkpoint in the folder if there is one; the result is the same as without."""
-    set_seed(config.seed)
-    pairs, held_out = split_by_user(data, config.validation_share, config.seed)
-    batches = PairBatches(pairs.users, pairs_per_step(config), seed=config.seed, by_user=config.user_batches)
+    model: ProfilePersonaModel, data: TrainingData, config: TrainConfig, run: TrainingRun
+) -> tuple[list[float], list[Metrics], int, Cost, list[float]]:
+    """Train with some users held out and then, with `refit`, anew on all of them for as many epochs.
+
+    Both go on from the last whole checkpoint in the folder if there is one; the result is the same as without.
+    """
     started = time.perf_counter()
+    trained, held_out = split_by_user(data, config.validation_share, config.seed)
+    beginning = {name: tensor.detach().clone() for name, tensor in trained_weights(model).items()}
     with TemporaryDirectory() as temporary:
         folder = run.checkpoints or Path(temporary)
-        best = BestWeights(folder / "best.safetensors")
-        validation = make_validation(held_out, config) if held_out else None
-        trainer = _PairTrainer(
-            model=model,
-            args=_arguments(folder, len(pairs), config, run),
-            train_dataset=PairNumbers(len(pairs)),
-            data_collator=PairCollator(pairs, config.gamma),
-            callbacks=[
-                Epochs(model, batches, validation, best, config.patience, run.on_step),
-                Progress(run.on_step),
-                Checkpoints(config.checkpoint_seconds),
-            ],
-        )
-        trainer.batches = batches
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=from_first(lambda: last_checkpoint(folder, best.path)))
-        history = trainer.state.log_history
-        best_step = best.load(model, history) if validation else trainer.state.global_step
-    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
-    evaluations = [entry for entry in history if "accuracy@1" in entry]
+        fit = _train(model, trained, held_out, config, run, folder)
+        refit_losses: list[float] = []
+        if held_out and config.refit:
+            with torch.no_grad():
+                for name, tensor in trained_weights(model).items():
+                    tensor.copy_(beginning[name])
+            epochs = fit.best_step / steps_per_epoch(len(trained), config)
+            stop_at = round(epochs * steps_per_epoch(len(data), config))
+            if stop_at:
+                refit_losses = _train(model, data, None, config, run, folder / "refit", stop_at=stop_at).losses
     texts = getattr(model, "texts_encoded", 0)
-    return losses, evaluations, best_step, Cost(time.perf_counter() - started, texts, _peak_memory(run.device))
+    cost = Cost(time.perf_counter() - started, texts, _peak_memory(run.device))
+    return fit.losses, fit.evaluations, fit.best_step, cost, refit_losses
+
+
+def _train(
+    model: ProfilePersonaModel,
+    pairs: TrainingData,
+    held_out: TrainingData | None,
+    config: TrainConfig,
+    run: TrainingRun,
+    folder: Path,
+    *,
+    stop_at: int | None = None,
+) -> _Fit:
+    """Train on pairs; at the end of the epoch that reaches step `stop_at`, end. Evaluate on who is held out."""
+    set_seed(config.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    batches = PairBatches(pairs.users, pairs_per_step(config), seed=config.seed, by_user=config.user_batches)
+    best = BestWeights(folder / "best.safetensors")
+    validation = make_validation(held_out, config) if held_out else None
+    steps = num_steps(len(pairs), config)
+    trainer = _PairTrainer(
+        model=model,
+        args=_arguments(folder, len(pairs), config, run),
+        train_dataset=PairNumbers(len(pairs)),
+        data_collator=PairCollator(pairs, config.gamma),
+        callbacks=[
+            Epochs(model, batches, validation, best, config.patience, stop_at or steps, run.on_step),
+            Progress(run.on_step),
+            Checkpoints(config.checkpoint_seconds),
+        ],
+    )
+    trainer.batches = batches
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=from_first(lambda: last_checkpoint(folder, best.path)))
+    history = trainer.state.log_history
+    best_step = best.load(model, history) if validation else trainer.state.global_step
+    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
+    return _Fit(losses, [entry for entry in history if "accuracy@1" in entry], best_step)
 
 
 def _arguments(folder: Path, num_pairs: int, config: TrainConfig, run: TrainingRun) -> TrainingArguments:

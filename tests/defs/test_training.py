@@ -62,8 +62,15 @@ def test_the_metadata_has_numbers_before_and_after_and_a_picture() -> None:
         {"step": step, "best_by": 0.1, "accuracy@1": 0.2, "ndcg@10_sampled": 0.1, "ndcg@10_hard": 0.1}
         for step in (0, 2)
     )
-    record = {"losses": [2.0, 1.0], "base": base, "final": final, "best_step": 2, "evaluations": [base, final]}
+    record = {
+        "losses": [2.0, 1.0],
+        "refit_losses": [2.0, 1.5],
+        "base": base,
+        "final": final,
+        "best_step": 2,
+        "evaluations": [base, final],
+    }
     numbers = training_metadata(record, {"texts_per_second": 3.0})
     assert (numbers["first_loss"], numbers["last_loss"], numbers["texts_per_second"]) == (2.0, 1.0, 3.0)
     assert numbers["base accuracy@1"] == numbers["final accuracy@1"] == 0.2
-    assert numbers["curves"].value.startswith("![loss; held-out users; best: step 2](data:image/png;base64,")
+    assert numbers["curves"].value.startswith("![loss; held-out users; counts: step 2](data:image/png;base64,")

@@ -35,6 +35,7 @@ def test_metrics_are_those_computed_by_hand() -> None:
             "chance": 0.75,
             "ndcg@10_sampled": (second + 1) / 2,
             "ndcg@10_hard": (second + 1) / 2,
+            "standard_error": (1 - second) / 2,
         }
     )
 

@@ -14,6 +14,7 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.profiles import Windows, unit_rows
 from personarank_dagster.core.settings import TrainConfig
 from personarank_dagster.encoding.batches import PairCollator, TrainingData
+from personarank_dagster.encoding.callbacks import counting
 from personarank_dagster.encoding.encoder import encode, load_model, save_model
 from personarank_dagster.encoding.models import EncoderModel, HeadModel
 from personarank_dagster.encoding.train import TrainedEncoder
@@ -164,7 +165,7 @@ class KilledError(Exception):
     """Stands for a kill: nothing is written after it."""
 
 
-RESUMED = msgspec.structs.replace(CONFIG, epochs=4, lr=3e-3, checkpoint_seconds=0, validation_share=0.2)
+RESUMED = msgspec.structs.replace(CONFIG, epochs=4, lr=3e-3, checkpoint_seconds=0, validation_share=0.2, refit=False)
 
 
 def fit(config: TrainConfig, model_path: str, checkpoints: Path | None, kill: int = 0) -> tuple[Training, list[int]]:
@@ -252,13 +253,49 @@ def test_a_damaged_checkpoint_runs_nothing_and_the_one_before_is_continued(
 
 
 def test_the_best_evaluation_gives_the_weights_and_patience_ends_the_training(tiny_model_path: str) -> None:
-    config = msgspec.structs.replace(CONFIG, epochs=30, validation_share=0.3, patience=2, lr=0.3)
+    config = msgspec.structs.replace(CONFIG, epochs=30, validation_share=0.3, patience=2, lr=0.3, refit=False)
     training = train(config, tiny_model_path)
     scores = [entry["best_by"] for entry in training.evaluations]
     best = scores.index(max(scores))
-    assert training.best_step == training.evaluations[best]["step"]
+    assert training.best_step == counting(training.evaluations)["step"]
     assert len(scores) - 1 - best == 2
     assert len(training.losses) == training.evaluations[-1]["step"] < 30 * 4
+
+
+def test_the_last_evaluation_within_a_standard_error_of_the_best_counts() -> None:
+    def step(*scores: float) -> int:
+        entries = [{"step": i, "best_by": score, "standard_error": 0.02} for i, score in enumerate(scores)]
+        return int(counting(entries)["step"])
+
+    assert step(0.1, 0.2, 0.25, 0.24) == 3
+    assert step(0.1, 0.2, 0.25, 0.22) == 2
+    assert step(0.1, 0.24, 0.23, 0.25, 0.22) == 3
+    assert step(0.3, 0.2, 0.25) == 0
+
+
+def test_a_refit_is_the_training_of_all_users_for_as_many_epochs(tiny_model_path: str) -> None:
+    validated = msgspec.structs.replace(CONFIG, validation_share=0.3, refit=True)
+    training = train(validated, tiny_model_path)
+    alone = train(msgspec.structs.replace(CONFIG, validation_share=0.0), tiny_model_path)
+    epochs = [entry["step"] for entry in training.evaluations].index(training.best_step)
+    assert epochs == CONFIG.epochs
+    assert training.refit_losses == alone.losses
+    assert len(training.losses) < len(alone.losses)
+    assert same_weights(training, alone)
+
+
+def test_a_training_that_is_killed_in_its_refit_continues_to_the_same_weights(
+    tiny_model_path: str, tmp_path: Path
+) -> None:
+    config = msgspec.structs.replace(RESUMED, tune="full", negatives="batch", refit=True)
+    undisturbed, steps = fit(config, tiny_model_path, None)
+    assert steps == [*range(1, 17), *range(1, len(undisturbed.refit_losses) + 1)]
+    with pytest.raises(KilledError):
+        fit(config, tiny_model_path, tmp_path, kill=17)
+    continued, steps = fit(config, tiny_model_path, tmp_path)
+    assert steps == list(range(17, 21))
+    assert (continued.losses, continued.refit_losses) == (undisturbed.losses, undisturbed.refit_losses)
+    assert same_weights(undisturbed, continued)
 
 
 def test_lora_trains_few_weights_and_is_merged_into_a_plain_model(tiny_model_path: str, tmp_path: Path) -> None:
