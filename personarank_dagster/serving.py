@@ -144,10 +144,12 @@ class _Strings:
     def __init__(self, values: pl.Series) -> None:
         self._bytes = (values.str.join("").item() or "").encode()
         ends = values.str.len_bytes().cum_sum().to_numpy()
-        self._bounds = np.append(np.int64(0), ends.astype(np.int64))
+        # A view gives Python's own numbers, several times faster than numpy its.
+        self._bounds = np.append(np.int64(0), ends.astype(np.int64)).data
 
     def __getitem__(self, row: int) -> str:
-        return self._bytes[self._bounds[row] : self._bounds[row + 1]].decode()
+        start, end = self._bounds[row], self._bounds[row + 1]
+        return self._bytes[start:end].decode()
 
 
 # Items of the cache's interactions, or places in a given history.
