@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import caches, ingestion, reranking, start_up, storage
+from benchmarks import caches, ingestion, reranking, start_up, storage, training
 
 SECTIONS: dict[str, Callable[[], None]] = {
     "caches": caches.main,
@@ -19,6 +19,8 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "rerank_one_user": reranking.served,
     "start_up": start_up.main,
     "storage": storage.main,
+    "training": training.main,
+    "training_large_batch": training.large,
 }
 
 
