@@ -17,6 +17,7 @@ from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.cache_checks import CacheSubject, all_cache_checks, matches_its_encoder
 from personarank_dagster.defs.caches import export_caches, untrained_tables
 from personarank_dagster.defs.encoder_checks import CHECKS, all_encoder_checks
+from personarank_dagster.defs.encoding_processes import BaseModel
 from personarank_dagster.defs.resources import GpuResource
 from personarank_dagster.defs.runs import Outcome, execute, plan_run
 from personarank_dagster.defs.upkeep import retire
@@ -128,16 +129,23 @@ def test_a_refresh_encodes_what_is_new_and_equals_a_rebuild_to_the_last_bit(work
 def test_nothing_is_loaded_or_encoded_after_the_head_was_trained_again(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = num_kept()
-    workspace.edit("train.yaml", "max_steps: 5", "max_steps: 4")
+    """The model is loaded by the two checks that encode a sample again, and by nothing else."""
+    known, before, loads = num_kept(), made_with(current("persona_cache")).encoder, []
+
+    def load(base: BaseModel, device: str) -> Any:
+        loads.append(base)
+        return loading(base, device)
+
+    # Validation chooses among the steps, and may choose the same one again; without it the last one counts.
+    workspace.edit("train.yaml", "validation_share: 0.1", "validation_share: 0")
+    workspace.edit("train.yaml", "max_steps: 5", "max_steps: 3")
     assert workspace.run("trained_encoder").failures == {}
-    monkeypatch.setattr("personarank_dagster.defs.encoding_processes.BaseModel.load", None)
+    loading = BaseModel.load
+    monkeypatch.setattr(BaseModel, "load", load)
     assert workspace.run("interaction_cache,persona_cache").failures == {}
-    assert num_kept() == known
-    assert (workspace.numbers("persona_cache")["encoded"], workspace.numbers("interaction_cache")["encoded"]) == (
-        0,
-        0,
-    )
+    assert made_with(current("persona_cache")).encoder != before
+    assert (num_kept(), len(loads)) == (known, 2)
+    assert [workspace.numbers(cache)["encoded"] for cache in CACHES] == [0, 0]
 
 
 def test_a_cache_says_what_it_was_made_with(workspace: Workspace) -> None:
