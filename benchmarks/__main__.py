@@ -11,6 +11,7 @@ from benchmarks import caches, ingestion, reranking, start_up, storage, training
 
 SECTIONS: dict[str, Callable[[], None]] = {
     "caches": caches.main,
+    "refresh": caches.refresh,
     "large_caches": caches.large,
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,

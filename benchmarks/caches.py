@@ -16,13 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
+import msgspec
 import numpy as np
 import polars as pl
 import torch
 from sentence_transformers import SentenceTransformer
 
+from benchmarks.inputs import KIND, read_inputs
 from personarank_dagster.core import schemas
-from personarank_dagster.core.config import load_dataset
 from personarank_dagster.core.datasets import aspect_columns
 from personarank_dagster.core.encoders import BUNDLED_NAME, EncoderInfo
 from personarank_dagster.core.histories import liked_interactions
@@ -30,16 +31,14 @@ from personarank_dagster.defs.caches import CacheBuilder
 from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.encoding.encoder import encode, load_model
 from personarank_dagster.encoding.engine import Precision
-from personarank_dagster.storage import ingestion
 from personarank_dagster.storage.embeddings import INDEX, read_embeddings
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.formats import output_format
 from personarank_dagster.storage.mapped_cache import VECTORS, MappedCache, open_cache, write_lookup
 from tests.tiny_models import write_tiny_model
 
-TEXTS, ROUNDS, BATCH = 128, 3, 128
+TEXTS, ROUNDS, BATCH, REFRESHED_TEXTS = 128, 3, 128, 1_000
 LARGE_TEXTS, LARGE_ROWS, LARGE_DIMENSION = 2_000_000, 10_000_000, 384
-REAL = Path(__file__).parents[2] / "shared" / "real" / "configs"
 
 Encode = Callable[[SentenceTransformer, list[str]], np.ndarray]
 
@@ -133,21 +132,43 @@ def _peak(precision: Precision) -> float:
 
 def _texts() -> dict[str, list[str]]:
     """Texts of both caches, as both datasets have them."""
-    folder = REAL if REAL.is_dir() else Path("configs")
     found = {}
     for name in ("amazon", "yelp"):
-        config = load_dataset(folder, name)
-        summaries = ingestion.read_item_summaries(config.raw_path("item_summary")).table
-        aspects = ingestion.read_aspects(config.raw_path("aspects"), schema=config.data.schema).table
-        histories = ingestion.read_histories(
-            config.raw_path("loo_history"), config.data.schema, item_summaries=summaries, aspects=aspects
-        )
-        liked = liked_interactions(histories.table, min_rating=config.train.min_rating)
-        personas = ingestion.read_personas(config.raw_path("persona"), item_summaries=summaries).table
-        kind = "real" if folder == REAL else "sample"
-        found[f"{name} interactions ({kind})"] = config.template.interaction_texts(liked).to_list()
-        found[f"{name} personas ({kind})"] = config.template.persona_texts(personas).to_list()
+        inputs = read_inputs(name)
+        liked = liked_interactions(inputs.histories, min_rating=inputs.config.train.min_rating)
+        template = inputs.config.template
+        found[f"{name} interactions ({KIND})"] = template.interaction_texts(liked).to_list()
+        found[f"{name} personas ({KIND})"] = template.persona_texts(inputs.personas).to_list()
     return found
+
+
+def refresh() -> None:
+    """A cache of real interactions built, then after one in a hundred changed, then after nothing changed."""
+    _child("refreshes")
+
+
+def refreshes() -> None:
+    inputs = read_inputs("amazon")
+    max_len = inputs.config.train.max_len
+    liked = liked_interactions(inputs.histories, min_rating=inputs.config.train.min_rating).head(REFRESHED_TEXTS)
+    changed = pl.int_range(pl.len()) % 100 == 0
+    summaries = pl.when(changed).then(pl.col("item_summary") + " again").otherwise("item_summary")
+    edited = liked.with_columns(item_summary=summaries)
+    about = {"st_path": BUNDLED_NAME, "tune": "head", "max_len": max_len, "dimension": 384}
+    info = msgspec.convert(about | {"base_fingerprint": "b", "fingerprint": "f"}, EncoderInfo)
+    with tempfile.TemporaryDirectory() as folder:
+        build = _builder(Path(folder), f"model: {BUNDLED_NAME}").interactions
+        whole = 0.0
+        for name, rows in {"all": liked, "one in a hundred changed": edited, "nothing changed": edited}.items():
+            started = time.perf_counter()
+            _, counts = build(rows, EncoderDirectory(Path(), info))
+            seconds = time.perf_counter() - started
+            whole = whole or seconds
+            encoded = f"{counts['encoded']} of {counts['distinct_texts']} encoded"
+            print(f"{name}: {encoded}, {seconds:.2f} s, {seconds / whole:.1%}", flush=True)
+    started = time.perf_counter()
+    load_model(BUNDLED_NAME, max_len=max_len, device="cpu")
+    print(f"loading the model, a part of the first two: {time.perf_counter() - started:.2f} s")
 
 
 def large() -> None:
@@ -159,13 +180,10 @@ def large() -> None:
 def build() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copytree("configs/amazon", folder / "configs/amazon")
-        os.environ |= {"PERSONARANK_CONFIG_DIR": str(folder / "configs"), "PERSONARANK_OUT_ROOT": str(folder / "out")}
         words = [f"w{number}" for number in range(2_000)]
         info = EncoderInfo(st_path="", tune="full", max_len=32, dimension=16, base_fingerprint="b", fingerprint="b")
         encoder = EncoderDirectory(Path(write_tiny_model(folder, words)), info)
-        context = dg.build_asset_context(partition_key="amazon")
-        builder = CacheBuilder(context, ProjectResource(), GpuResource(), ProgressResource(terminal=False))
+        builder = _builder(folder)
         liked = _short_interactions(words)
         before, started = _peak_memory(), time.perf_counter()
         table, counts = builder.interactions(liked, encoder)
@@ -177,6 +195,16 @@ def build() -> None:
             f"{counts['encoded']:,} distinct of {liked.height:,} short texts: {time.perf_counter() - started:.0f} s, "
             f"peak {_peak_memory() / 1e3:.2f} GB, of which {before / 1e3:.2f} GB before it"
         )
+
+
+def _builder(folder: Path, more_settings: str = "") -> CacheBuilder:
+    """One whose outputs are below the folder; `more_settings` are those of rerank.yaml."""
+    shutil.copytree("configs/amazon", folder / "configs/amazon")
+    with (folder / "configs/amazon/rerank.yaml").open("a") as settings:
+        settings.write(more_settings)
+    os.environ |= {"PERSONARANK_CONFIG_DIR": str(folder / "configs"), "PERSONARANK_OUT_ROOT": str(folder / "out")}
+    context = dg.build_asset_context(partition_key="amazon")
+    return CacheBuilder(context, ProjectResource(), GpuResource(), ProgressResource(terminal=False))
 
 
 def open_large() -> None:
@@ -245,4 +273,4 @@ def _child(way: str) -> None:
 
 
 if __name__ == "__main__":
-    {"encoding": encoding, "build": build, "open": open_large}[sys.argv[1]]()
+    {"encoding": encoding, "refreshes": refreshes, "build": build, "open": open_large}[sys.argv[1]]()

@@ -18,14 +18,12 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from benchmarks.caches import REAL
-from personarank_dagster.core.config import DatasetConfig, load_dataset
+from benchmarks.inputs import read_inputs
 from personarank_dagster.core.profiles import window_weights
 from personarank_dagster.encoding.batches import PairBatches, PairCollator, training_data
 from personarank_dagster.encoding.encoder import load_model
 from personarank_dagster.encoding.models import EncoderModel
-from personarank_dagster.encoding.train import TrainingTables, training_tables
-from personarank_dagster.storage import ingestion
+from personarank_dagster.encoding.train import training_tables
 
 PAIRS, ROUNDS, LARGE_BATCH = 8, 2, 1024
 
@@ -36,9 +34,9 @@ class Trial:
     """One model, one batch, and both ways to take a step with it."""
 
     def __init__(self, *, by_user: bool, dropout: bool, pairs: int = PAIRS) -> None:
-        folder = REAL if REAL.is_dir() else None
-        self.config = load_dataset(folder or "configs", "amazon")
-        tables = _tables(self.config)
+        inputs = read_inputs("amazon")
+        self.config = inputs.config
+        tables = training_tables(inputs.config, inputs.personas, inputs.histories, inputs.selections)
         self.interactions = self.config.template.interaction_texts(tables.liked).to_list()
         self.personas = self.config.template.persona_texts(tables.personas).to_list()
         near = np.full((len(tables.pairs.frame), 1), -1)
@@ -142,17 +140,6 @@ def memory(by_user: bool, way: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     getattr(trial, way)()
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)
-
-
-def _tables(config: DatasetConfig) -> TrainingTables:
-    summaries = ingestion.read_item_summaries(config.raw_path("item_summary")).table
-    aspects = ingestion.read_aspects(config.raw_path("aspects"), schema=config.data.schema).table
-    histories = ingestion.read_histories(
-        config.raw_path("loo_history"), config.data.schema, item_summaries=summaries, aspects=aspects
-    ).table
-    personas = ingestion.read_personas(config.raw_path("persona"), item_summaries=summaries).table
-    selections = ingestion.read_selections(config.raw_path("selected"), personas).table
-    return training_tables(config, personas, histories, selections)
 
 
 def _child(what: str, *arguments: str) -> str:

@@ -47,10 +47,15 @@ class Server:
         return json.loads(text)["data"]
 
     def wait_for(self, condition: Any, *, seconds: float) -> Any:
+        found = self.becomes(condition, seconds=seconds)
+        assert found, f"not within {seconds} s"
+        return found
+
+    def becomes(self, condition: Any, *, seconds: float) -> Any:
+        """What the condition gives as soon as it holds, or in the end."""
         deadline = time.monotonic() + seconds
-        while not (found := condition()):
+        while not (found := condition()) and time.monotonic() < deadline:
             assert self.process.poll() is None, "the server has ended"
-            assert time.monotonic() < deadline, f"not within {seconds} s"
             time.sleep(0.3)
         return found
 

@@ -110,19 +110,23 @@ def test_a_backfill_of_both_partitions_runs_each(browser: Browser) -> None:
 
 
 def test_a_schedule_is_turned_on(browser: Browser) -> None:
-    page = browser.open("/automation")
-    page.get_by_text("amazon_schedule").wait_for()
-    rows = page.locator("label[class*=witch]")
-    rows.first.click()
     selector = {
         "repositoryLocationName": "personarank_dagster",
         "repositoryName": "__repository__",
         "scheduleName": "amazon_schedule",
     }
 
-    def status() -> str:
+    def running() -> bool:
         found = browser.server.graphql(SCHEDULE, selector=selector)["scheduleOrError"]
-        return str(found["scheduleState"]["status"])
+        return bool(found["scheduleState"]["status"] == "RUNNING")
 
-    assert browser.server.wait_for(lambda: status() == "RUNNING", seconds=30)
+    # The page lays its rows out anew while it loads, and a click in that moment is lost.
+    for _ in range(3):
+        page = browser.open("/automation")
+        name = page.get_by_text("amazon_schedule").first
+        switch = "label[contains(@class, 'witch')]"
+        name.locator(f"xpath=ancestor::*[.//{switch}][1]//{switch}").click()
+        if browser.server.becomes(running, seconds=20):
+            break
+    assert running()
     browser.picture("automation")
