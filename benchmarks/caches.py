@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -28,7 +29,7 @@ from personarank_dagster.core.datasets import aspect_columns
 from personarank_dagster.core.encoders import BUNDLED_NAME, EncoderInfo
 from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.defs.caches import CacheBuilder
-from personarank_dagster.defs.resources import GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.defs.resources import Advance, GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.encoding.encoder import encode, load_model
 from personarank_dagster.encoding.engine import Precision
 from personarank_dagster.storage.embeddings import INDEX, read_embeddings
@@ -197,6 +198,14 @@ def build() -> None:
         )
 
 
+class _NoProgress(ProgressResource):
+    """The real one shows numbers on the page of an asset, and here is none."""
+
+    @contextmanager
+    def track(self, context: dg.AssetExecutionContext, task: str, total: int) -> Iterator[Advance]:
+        yield lambda count: None
+
+
 def _builder(folder: Path, more_settings: str = "") -> CacheBuilder:
     """One whose outputs are below the folder; `more_settings` are those of rerank.yaml."""
     shutil.copytree("configs/amazon", folder / "configs/amazon")
@@ -204,7 +213,7 @@ def _builder(folder: Path, more_settings: str = "") -> CacheBuilder:
         settings.write(more_settings)
     os.environ |= {"PERSONARANK_CONFIG_DIR": str(folder / "configs"), "PERSONARANK_OUT_ROOT": str(folder / "out")}
     context = dg.build_asset_context(partition_key="amazon")
-    return CacheBuilder(context, ProjectResource(), GpuResource(), ProgressResource(terminal=False))
+    return CacheBuilder(context, ProjectResource(), GpuResource(), _NoProgress())
 
 
 def open_large() -> None:

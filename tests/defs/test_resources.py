@@ -1,3 +1,6 @@
+import re
+import time
+
 import dagster as dg
 import msgspec
 import pydantic
@@ -107,6 +110,14 @@ def test_progress_is_observed_on_the_asset_while_it_runs_and_not_too_often(
     observed = observations(dg.materialize([slow], resources={"progress": ProgressResource(terminal=False)}))
     assert [one.metadata["done"].value for one in observed] == expected
     assert all(one.metadata.keys() == {"task", "done", "of", "per_second", "seconds_left"} for one in observed)
+
+
+def test_the_bar_of_a_terminal_shows_how_many_a_second(capfd: pytest.CaptureFixture[str]) -> None:
+    with ProgressResource(terminal=True).track(dg.build_asset_context(), "encoding", 4) as advance:
+        for _ in range(4):
+            advance(1)
+            time.sleep(0.01)
+    assert re.search(r"encoding .* 4/4 [0-9.]+/s", capfd.readouterr().err)
 
 
 def observations(result: dg.ExecuteInProcessResult) -> list[dg.AssetObservation]:
