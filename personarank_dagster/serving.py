@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ import polars as pl
 
 from personarank_dagster.core.errors import InputError, StorageError
 from personarank_dagster.core.profiles import Windows, decay_weights, unit_rows
-from personarank_dagster.core.ranking import NUM_REASONS, Lists, PersonaScores, Ranker, VectorTable, order_pairs
+from personarank_dagster.core.ranking import OneList, Ranker, VectorTable
 from personarank_dagster.storage.embeddings import made_with, read_embeddings
 from personarank_dagster.storage.encoder_directory import open_encoder
 from personarank_dagster.storage.places import POINTER
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 CACHES = ("interaction_cache", "persona_cache")
 ASSETS = (*CACHES, "reranked_candidates")
+# How long a call may take for granted that nothing new was published: looking takes a tenth of a call.
+LOOK_SECONDS = 0.01
 
 
 class Reason(NamedTuple):
@@ -57,12 +60,13 @@ class Reranked(list[Place]):
 class Reranker:
     """Reranks with the current caches of one dataset; threads may share it.
 
-    A new version of the caches is taken up by the next call, as soon as both caches are by the same encoder.
+    A new version of the caches is taken up within LOOK_SECONDS, as soon as both caches are by the same encoder.
     """
 
     def __init__(self, out_root: Path) -> None:
         self.out_root = out_root
         self._lock = threading.Lock()
+        self._look_again = 0.0
         self._seen = self._pointers()
         self._caches = _Caches.open(out_root)
 
@@ -111,17 +115,20 @@ class Reranker:
         return rows.row(0, named=True)
 
     def _current(self) -> "_Caches":
-        if (pointers := self._pointers()) != self._seen:
-            with self._lock:
-                if pointers != self._seen:
-                    self._take_up(pointers)
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + LOOK_SECONDS
+            if (pointers := self._pointers()) != self._seen:
+                with self._lock:
+                    if pointers != self._seen:
+                        self._take_up(pointers)
         return self._caches
 
     def _take_up(self, pointers: list[tuple[int, int]]) -> None:
         try:
             self._caches = _Caches.open(self.out_root)
         except StorageError:
-            # Half of a refresh is published: what is open stays right, and the next call looks again.
+            # Half of a refresh is published: what is open stays right, and a later call looks again.
             return
         self._seen = pointers
 
@@ -165,7 +172,8 @@ class _Caches:
     k: int
     gamma: float
     window_by_user: Mapping[str, tuple[int, int]]
-    window_by_item: Mapping[str, tuple[int, int]]
+    row_by_item: Mapping[str, int]
+    persona_windows: Windows
     items: _Strings
     personas: _Strings
     encoder_path: Path | None
@@ -187,7 +195,8 @@ class _Caches:
             k=k,
             gamma=gamma,
             window_by_user=_by_key(ranker.users),
-            window_by_item=_by_key(ranker.items),
+            row_by_item={item: row for row, item in enumerate(ranker.items["item_id"].to_list())},
+            persona_windows=Windows(*(np.append(ranker.items[side].to_numpy(), 0) for side in ("start", "end"))),
             items=_Strings(interactions.index["item_id"]),
             personas=_Strings(personas.index["unique_persona_id"]),
             encoder_path=encoder_path,
@@ -203,20 +212,17 @@ class _Caches:
         k: int | None,
         missing: str,
     ) -> Reranked:
-        start, end = own or (0, 0)
-        windows = [self.window_by_item.get(item, (0, 0)) for item, _ in candidates]
-        bounds = np.array(windows, dtype=np.int64).reshape(-1, 2)
-        lists = Lists(
-            np.array([0, len(candidates)]),
-            Windows(np.array([start]), np.array([end])),
-            Windows(np.ascontiguousarray(bounds[:, 0]), np.ascontiguousarray(bounds[:, 1])),
-        )
-        found = PersonaScores.empty(len(candidates), NUM_REASONS)
-        ranker.score_into(lists, found)
+        profile = own or (0, 0)
+        # Items that are not known have the last windows, which are empty.
+        row_of = self.row_by_item.get
+        rows = np.array([row_of(item, -1) for item, _ in candidates], dtype=np.int64)
+        personas = Windows(self.persona_windows.starts[rows], self.persona_windows.ends[rows])
         scores = np.array([score for _, score in candidates], dtype=np.float64)
-        final, order = order_pairs(lists, scores, found.scores, np.array([self.alpha]))
-        result = Reranked(_places(candidates, final, order[:k], found, names, self.personas))
-        if start == end:
+        places = len(candidates) if k is None else max(0, k)
+        found = ranker.rerank_one(profile, personas, scores, alpha=self.alpha, places=places)
+        interactions = [names[row] for row in range(*profile)]
+        result = Reranked(_places(candidates, found, interactions, profile[0], self.personas))
+        if profile[0] == profile[1]:
             result.note = f"{missing}; the candidates keep their order"
         return result
 
@@ -249,30 +255,24 @@ class _Caches:
 
 def _places(
     candidates: Sequence[tuple[str, float]],
-    final: npt.NDArray[np.float64],
-    order: npt.NDArray[np.int64],
-    found: PersonaScores,
-    interactions: _Names,
+    found: OneList,
+    interactions: Sequence[str | int],
+    first_interaction: int,
     personas: _Strings,
 ) -> list[Place]:
-    scores, best = found.scores.tolist(), found.best.tolist()
-    reasons, contributions, blended = found.reasons.tolist(), found.contributions.tolist(), final.tolist()
+    """The first places; `interactions` are those of the profile, from `first_interaction` of the index on."""
+    scores, best, final = found.scores.tolist(), found.best.tolist(), found.final.tolist()
+    by_place = zip(found.order.tolist(), found.reasons.tolist(), found.contributions.tolist(), strict=False)
     places = []
-    for rank, pair in enumerate(order.tolist(), 1):
-        row = best[pair]
-        parts = zip(reasons[pair], contributions[pair], strict=True)
-        places.append(
-            Place(
-                candidates[pair][0],
-                rank,
-                pair + 1,
-                blended[pair],
-                candidates[pair][1],
-                scores[pair] if row >= 0 else None,
-                personas[row] if row >= 0 else None,
-                tuple(Reason(interactions[at], amount) for at, amount in parts if at >= 0),
-            )
-        )
+    for rank, (pair, reasons, contributions) in enumerate(by_place, 1):
+        item, candidate_score = candidates[pair]
+        persona, persona_score = None, None
+        told: tuple[Reason, ...] = ()
+        if (row := best[pair]) >= 0:
+            persona, persona_score = personas[row], scores[pair]
+            parts = zip(reasons, contributions, strict=True)
+            told = tuple([Reason(interactions[at - first_interaction], amount) for at, amount in parts if at >= 0])
+        places.append(Place(item, rank, pair + 1, final[pair], candidate_score, persona_score, persona, told))
     return places
 
 

@@ -7,7 +7,7 @@ cache on disk watches no other.
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numba
 import numpy as np
@@ -22,6 +22,20 @@ from personarank_dagster.core.profiles import FloatArray, IntArray
 Bits = npt.NDArray[np.uint16]
 Rows = npt.NDArray[np.uint32]
 Scores = npt.NDArray[np.float64]
+
+
+class Caches(NamedTuple):
+    """Both caches: vectors, the row of each line of the index, and the weight of an interaction by its age.
+
+    Made within compiled code; as an argument from outside it would take longer to pass than to use.
+    """
+
+    vectors: Bits
+    rows: Rows
+    weights: FloatArray
+    personas: Bits
+    persona_rows: Rows
+
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -160,23 +174,23 @@ def find_reasons(
     start: int,
     end: int,
     scale: float,
-    vectors: Bits,
-    rows: Rows,
-    weights: FloatArray,
-    personas: Bits,
-    persona_row: int,
+    caches: Caches,
+    persona: int,
     reasons: IntArray,
     contributions: FloatArray,
 ) -> None:
     """The interactions of start:end that add most to the cosine with a persona, and what each adds; -1 and 0 beyond.
 
     Contributions of all interactions sum to the persona score. Only those above 0 speak for it; the newer of equals
-    comes first.
+    comes first. Persona -1 has none.
     """
     reasons[:] = -1
     contributions[:] = 0
+    if persona < 0:
+        return
     for i in range(end - 1, start - 1, -1):
-        amount = np.float32(weights[end - 1 - i] * scale) * _dot_rows(vectors, rows[i], personas, persona_row)
+        cosine = _dot_rows(caches.vectors, caches.rows[i], caches.personas, caches.persona_rows[persona])
+        amount = np.float32(caches.weights[end - 1 - i] * scale) * cosine
         place = len(reasons)
         while place > 0 and amount > contributions[place - 1]:
             place -= 1
@@ -187,15 +201,38 @@ def find_reasons(
 
 
 @in_lanes
+def score_list(
+    start: int,
+    end: int,
+    caches: Caches,
+    persona_starts: IntArray,
+    persona_ends: IntArray,
+    scores: FloatArray,
+    best: IntArray,
+) -> float:
+    """Score the pairs of one list by the interactions start:end; returns what scales their sum to the profile.
+
+    Without interactions no pair has a score.
+    """
+    if start == end:
+        scores[:], best[:] = np.nan, -1
+        return 0.0
+    profile = np.empty(caches.personas.shape[1], np.float32)
+    length = fill_profile(profile, start, end, caches.vectors, caches.rows, caches.weights)
+    score_pairs(profile, persona_starts, persona_ends, caches.personas, caches.persona_rows, scores, best)
+    return 1 / length if length > 0 else 0.0
+
+
+@in_lanes
 def score_lists(
     offsets: IntArray,
     starts: IntArray,
     ends: IntArray,
+    persona_starts: IntArray,
+    persona_ends: IntArray,
     vectors: Bits,
     rows: Rows,
     weights: FloatArray,
-    persona_starts: IntArray,
-    persona_ends: IntArray,
     personas: Bits,
     persona_rows: Rows,
     scores: FloatArray,
@@ -207,33 +244,13 @@ def score_lists(
 
     `reasons` and `contributions` (pairs, reasons a pair) are left alone where they have no columns.
     """
-    profile = np.empty(personas.shape[1], np.float32)
+    caches = Caches(vectors, rows, weights, personas, persona_rows)
     for i in range(len(starts)):
-        pairs = slice(offsets[i], offsets[i + 1])
-        if starts[i] == ends[i]:
-            scores[pairs], best[pairs], reasons[pairs], contributions[pairs] = np.nan, -1, -1, 0
-            continue
-        length = fill_profile(profile, starts[i], ends[i], vectors, rows, weights)
-        score_pairs(
-            profile, persona_starts[pairs], persona_ends[pairs], personas, persona_rows, scores[pairs], best[pairs]
-        )
+        start, end, pairs = starts[i], ends[i], slice(offsets[i], offsets[i + 1])
+        scale = score_list(start, end, caches, persona_starts[pairs], persona_ends[pairs], scores[pairs], best[pairs])
         if reasons.shape[1]:
-            scale = 1 / length if length > 0 else 0.0
             for pair in range(offsets[i], offsets[i + 1]):
-                reasons[pair], contributions[pair] = -1, 0
-                if best[pair] >= 0:
-                    find_reasons(
-                        starts[i],
-                        ends[i],
-                        scale,
-                        vectors,
-                        rows,
-                        weights,
-                        personas,
-                        persona_rows[best[pair]],
-                        reasons[pair],
-                        contributions[pair],
-                    )
+                find_reasons(start, end, scale, caches, best[pair], reasons[pair], contributions[pair])
 
 
 @compiled
@@ -280,6 +297,19 @@ def _blend(candidate: Scores, persona: Scores, alpha: float, final: Scores) -> N
 
 
 @compiled
+def order_list(
+    candidate_scores: Scores, persona_scores: FloatArray, alpha: float, final: Scores, order: IntArray
+) -> None:
+    """Fill in the final score of every pair of one list, and the pairs, best first; ties keep their order."""
+    candidate = _scaled(candidate_scores)
+    if _tells_apart(persona_scores):
+        _blend(candidate, _scaled(persona_scores), alpha, final)
+    else:
+        final[:] = candidate
+    order[:] = np.argsort(-final, kind="mergesort")
+
+
+@compiled
 def order_lists(
     offsets: IntArray,
     candidate_scores: Scores,
@@ -288,15 +318,39 @@ def order_lists(
     final: Scores,
     order: IntArray,
 ) -> None:
-    """Fill in the final score of every pair, and the pairs of each list, best first; ties keep their order."""
+    """`order_list` for the pairs offsets[i]:offsets[i + 1] of each list i."""
     for i in range(len(offsets) - 1):
         pairs = slice(offsets[i], offsets[i + 1])
-        candidate = _scaled(candidate_scores[pairs])
-        if _tells_apart(persona_scores[pairs]):
-            _blend(candidate, _scaled(persona_scores[pairs]), alphas[i], final[pairs])
-        else:
-            final[pairs] = candidate
-        order[pairs] = offsets[i] + np.argsort(-final[pairs], kind="mergesort")
+        order_list(candidate_scores[pairs], persona_scores[pairs], alphas[i], final[pairs], order[pairs])
+        order[pairs] += offsets[i]
+
+
+@compiled
+def rerank_list(
+    start: int,
+    end: int,
+    persona_starts: IntArray,
+    persona_ends: IntArray,
+    candidate_scores: Scores,
+    alpha: float,
+    vectors: Bits,
+    rows: Rows,
+    weights: FloatArray,
+    personas: Bits,
+    persona_rows: Rows,
+    scores: FloatArray,
+    best: IntArray,
+    final: Scores,
+    order: IntArray,
+    reasons: IntArray,
+    contributions: FloatArray,
+) -> None:
+    """Score and order one list, and find the reasons of as many of the first places as `reasons` has rows."""
+    caches = Caches(vectors, rows, weights, personas, persona_rows)
+    scale = score_list(start, end, caches, persona_starts, persona_ends, scores, best)
+    order_list(candidate_scores, scores, alpha, final, order)
+    for place in range(len(reasons)):
+        find_reasons(start, end, scale, caches, best[order[place]], reasons[place], contributions[place])
 
 
 @compiled

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +96,33 @@ class PersonaScores:
         return PersonaScores(self.scores[pairs], self.best[pairs], self.reasons[pairs], self.contributions[pairs])
 
 
+class OneList(NamedTuple):
+    """One reranked list: persona score, its persona and final score of each pair, and the pairs, best first.
+
+    `reasons` and `contributions` (places, reasons) are those of `PersonaScores`, for the first places only.
+    """
+
+    scores: FloatArray
+    best: IntArray
+    final: Scores
+    order: IntArray
+    reasons: IntArray
+    contributions: FloatArray
+
+    @classmethod
+    def empty(cls, pairs: int, places: int) -> "OneList":
+        """Room for a list."""
+        shape = (places, NUM_REASONS)
+        return cls(
+            np.empty(pairs, np.float32),
+            np.empty(pairs, np.int64),
+            np.empty(pairs),
+            np.empty(pairs, np.int64),
+            np.empty(shape, np.int64),
+            np.empty(shape, np.float32),
+        )
+
+
 Scorer = Callable[["Ranker", Lists, int], PersonaScores]
 
 
@@ -169,19 +196,27 @@ class Ranker:
         from personarank_dagster.core import kernels
 
         score_lists: Any = kernels.score_lists
-        inputs = read_only(
-            lists.offsets,
-            lists.profiles.starts,
-            lists.profiles.ends,
-            self.interactions.bits,
-            self.interactions.vector_rows,
-            self.weights,
-            lists.personas.starts,
-            lists.personas.ends,
-            self.personas.bits,
-            self.personas.vector_rows,
-        )
-        score_lists(*inputs, found.scores, found.best, found.reasons, found.contributions)
+        profiles, personas = lists.profiles, lists.personas
+        windows = read_only(lists.offsets, profiles.starts, profiles.ends, personas.starts, personas.ends)
+        score_lists(*windows, *self._arrays, found.scores, found.best, found.reasons, found.contributions)
+
+    def rerank_one(
+        self, profile: tuple[int, int], personas: Windows, candidate_scores: Scores, *, alpha: float, places: int
+    ) -> "OneList":
+        """Rerank one list as `rerank` does: the interactions profile[0]:profile[1] and the personas of each pair."""
+        from personarank_dagster.core import kernels
+
+        rerank_list: Any = kernels.rerank_list
+        found = OneList.empty(len(candidate_scores), min(places, len(candidate_scores)))
+        rerank_list(*profile, personas.starts, personas.ends, candidate_scores, alpha, *self._arrays, *found)
+        return found
+
+    @cached_property
+    def _arrays(self) -> list[npt.NDArray[Any]]:
+        """What compiled code reads of both caches."""
+        interactions, personas = self.interactions, self.personas
+        of_interactions = interactions.bits, interactions.vector_rows, self.weights
+        return read_only(*of_interactions, personas.bits, personas.vector_rows)
 
     def rerank(self, candidates: pl.DataFrame, alpha_of: Callable[[pl.Series], Scores]) -> pl.DataFrame:
         """Reorder candidate lists; columns of `schemas.RERANKED`, best first, users in their given order.
