@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -19,13 +19,10 @@ class ScratchFolder:
     """
 
     def __init__(self, base: Path) -> None:
-        base.mkdir(parents=True, exist_ok=True)
-        with (base / LOCK).open("w") as making:
-            fcntl.flock(making, fcntl.LOCK_EX)
-            sweep_scratch(base)
+        with _changing(base):
+            _sweep(base, "", ())
             self.path = Path(tempfile.mkdtemp(dir=base))
-            lock = (self.path / LOCK).open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = _locked(self.path)
         self._finalizer = weakref.finalize(self, _remove, self.path, lock)
 
     def close(self) -> None:
@@ -39,32 +36,56 @@ def resumable_folder(base: Path, name: str) -> Iterator[Path]:
 
     While another process works in it, a folder of one's own, which goes again: nothing is resumed from there.
     """
-    base.mkdir(parents=True, exist_ok=True)
-    folder = base / name
-    folder.mkdir(exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
+    folder, own = base / name, None
+    with _changing(base):
+        folder.mkdir(exist_ok=True)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = _locked(folder)
         except BlockingIOError:
-            with tempfile.TemporaryDirectory(dir=base) as own:
-                yield Path(own)
-            return
-        yield folder
+            folder = own = Path(tempfile.mkdtemp(dir=base, prefix=f"{name}-"))
+            lock = _locked(folder)
+    with lock:
+        try:
+            yield folder
+        finally:
+            if own:
+                shutil.rmtree(own, ignore_errors=True)
 
 
 def sweep_scratch(base: Path, *, only: str = "", keep: Collection[str] = ()) -> list[Path]:
     """Remove folders of processes that are gone, and return them: those of `only` this work, but none to `keep`."""
+    if not any(path.is_dir() for path in base.glob(f"{only}*")):
+        return []
+    with _changing(base):
+        return _sweep(base, only, keep)
+
+
+@contextmanager
+def _changing(base: Path) -> Iterator[None]:
+    """Alone: between a folder and its lock, nobody takes it for one whose process is gone."""
+    base.mkdir(parents=True, exist_ok=True)
+    with (base / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _locked(folder: Path) -> IO[str]:
+    """The lock of the folder, held until it is closed. Raises BlockingIOError if another process holds it."""
+    lock = (folder / LOCK).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise
+    return lock
+
+
+def _sweep(base: Path, only: str, keep: Collection[str]) -> list[Path]:
     swept = []
-    for lock_path in sorted(base.glob(f"{only}*/{LOCK}")):
-        if lock_path.parent.name in keep:
-            continue
-        with lock_path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            shutil.rmtree(lock_path.parent, ignore_errors=True)
-            swept.append(lock_path.parent)
+    for folder in sorted(path for path in base.glob(f"{only}*") if path.is_dir() and path.name not in keep):
+        with suppress(BlockingIOError), _locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            swept.append(folder)
     return swept
 
 
