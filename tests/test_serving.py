@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from personarank_dagster import Reranker
 from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import InputError, StorageError
 from personarank_dagster.core.ranking import VectorTable, rerank
-from personarank_dagster.serving import _Caches
+from personarank_dagster.serving import LOOK_SECONDS, _Caches
 from personarank_dagster.storage.embeddings import CacheTable, MadeWith
 from personarank_dagster.storage.formats import output_format
 from personarank_dagster.storage.versions import Provenance, VersionStore
@@ -70,6 +71,14 @@ def test_one_user_is_ranked_and_explained_as_in_the_batch(out_root: Path, user: 
     assert [[reason.contribution for reason in place.reasons] for place in places] == reasons
 
 
+def test_only_the_best_k_are_returned_with_the_same_explanations(out_root: Path) -> None:
+    reranker = Reranker.open(out_root)
+    whole = reranker.rerank("u4", LIST)
+    for k in (0, 1, 3, len(LIST), 100):
+        assert reranker.rerank("u4", LIST, k) == whole[:k]
+    assert reranker.rerank("u4", []) == []
+
+
 def test_an_unknown_user_keeps_the_candidates_and_is_told(out_root: Path) -> None:
     places = Reranker.open(out_root).rerank("nobody", LIST, k=2)
     assert [place.item_id for place in places] == ["i1", "i2"]
@@ -84,6 +93,7 @@ def test_a_new_version_is_taken_up_when_both_caches_are_there(out_root: Path) ->
     assert reranker.rerank("u4", LIST) == before
     publish_caches(out_root, 1, "new", "persona_cache")
     expected = batch(publish_caches(out_root, 1, "new"), "u4")
+    time.sleep(LOOK_SECONDS)
     assert [place.persona_score for place in reranker.rerank("u4", LIST)] == expected["persona_score"].to_list()
 
 
