@@ -18,7 +18,7 @@ from personarank_dagster.encoding.batches import TrainingData
 from personarank_dagster.encoding.ranks import gather_rows, own_chunks, rank_and_world
 
 # Padded tokens that are encoded at once, by kind of device: as many as its caches or its memory take well.
-CHUNK_TOKENS = {"cpu": 2048, "cuda": 32_768, "mps": 16_384}
+CHUNK_TOKENS = {"cpu": 1536, "cuda": 32_768, "mps": 16_384}
 # Memory of a GPU for each of them: an encoder of 24 layers and 1024 dimensions keeps 0.8 MiB of activations a token.
 BYTES_A_TOKEN = 2 << 20
 TOKENIZED_AT_ONCE = 1024
