@@ -7,6 +7,7 @@ torchrun --standalone --nproc-per-node 4 -m personarank_dagster.encoding.train -
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from personarank_dagster.encoding.devices import TrainingPrecision, training_pre
 from personarank_dagster.encoding.encoder import embedding_dimension, encode, load_model, model_fingerprint
 from personarank_dagster.encoding.evaluation import Metrics
 from personarank_dagster.encoding.launch import end_with_parent
+from personarank_dagster.encoding.ranks import end_rank, rank_and_world
 from personarank_dagster.encoding.trained import TrainedEncoder
 from personarank_dagster.encoding.training import Training, TrainingRun, train_encoder_weights, train_head
 
@@ -202,7 +204,12 @@ def main(
             _write(trained, out)
     except Exception as error:
         (out / ERROR_FILE.format(rank=rank)).write_text(f"{type(error).__name__}: {error}")
-        raise
+        if rank_and_world()[1] == 1:
+            raise
+        traceback.print_exc()
+        end_rank(1)
+    if rank_and_world()[1] > 1:
+        end_rank(0)
 
 
 @contextmanager

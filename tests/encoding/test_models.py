@@ -23,6 +23,7 @@ from personarank_dagster.encoding import models
 from personarank_dagster.encoding.batches import PairCollator, TrainingData
 from personarank_dagster.encoding.encoder import load_model
 from personarank_dagster.encoding.models import EncoderModel, length_chunks
+from personarank_dagster.encoding.ranks import end_rank
 
 WORDS = ["the", "a", "red", "blue", "lamp", "chair", "desk", "query", "passage", "persona", "item"]
 RNG = np.random.default_rng(3)
@@ -155,7 +156,7 @@ def on_rank(rank: int, world: int, port: int, model_path: str, folder: str) -> N
         parallel = DistributedDataParallel(model, find_unused_parameters=True)
         loss = parallel(**PairCollator(DATA, 0.6)(range(7)))["loss"]
         torch.save(gradients(model, loss), Path(folder) / f"{case}-{rank}.pt")
-    dist.destroy_process_group()
+    end_rank(0)
 
 
 def test_gradients_of_two_ranks_are_those_of_the_naive_loop(tiny_model_path: str, tmp_path: Path) -> None:
