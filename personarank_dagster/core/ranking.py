@@ -202,7 +202,7 @@ class Ranker:
 
     def rerank_one(
         self, profile: tuple[int, int], personas: Windows, candidate_scores: Scores, *, alpha: float, places: int
-    ) -> "OneList":
+    ) -> OneList:
         """Rerank one list as `rerank` does: the interactions profile[0]:profile[1] and the personas of each pair."""
         from personarank_dagster.core import kernels
 
