@@ -34,7 +34,7 @@ check: install
 
 # Ten thousand mutations of raw files; the test suite tries a few hundred.
 fuzz: install
-	PERSONARANK_FUZZ=10000 $(BIN)/pytest tests/storage/test_fuzz.py
+	PERSONARANK_FUZZ=10000 $(BIN)/pytest tests/raw/test_fuzz.py
 
 # Two hundred runs that are killed at random moments, and whole runs in an object store; the test suite kills twenty.
 torture: install

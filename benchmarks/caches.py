@@ -25,17 +25,17 @@ from sentence_transformers import SentenceTransformer
 
 from benchmarks.inputs import KIND, read_inputs
 from personarank_dagster.core import schemas
-from personarank_dagster.core.datasets import aspect_columns
+from personarank_dagster.core.aspects import aspect_columns
 from personarank_dagster.core.encoders import BUNDLED_NAME, EncoderInfo
 from personarank_dagster.core.histories import liked_interactions
-from personarank_dagster.defs.caches import CacheBuilder
-from personarank_dagster.defs.resources import Advance, GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.defs.caches.build import CacheBuilder
+from personarank_dagster.defs.platform.formats import output_format
+from personarank_dagster.defs.platform.resources import Advance, GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.encoding.encoder import encode, load_model
 from personarank_dagster.encoding.engine import Precision
-from personarank_dagster.storage.embeddings import INDEX, read_embeddings
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
-from personarank_dagster.storage.formats import output_format
-from personarank_dagster.storage.mapped_cache import VECTORS, MappedCache, open_cache, write_lookup
+from personarank_dagster.vectors.embeddings import INDEX, read_embeddings
+from personarank_dagster.vectors.mapped_cache import VECTORS, MappedCache, open_cache, write_lookup
 from tests.tiny_models import write_tiny_model
 
 TEXTS, ROUNDS, BATCH, REFRESHED_TEXTS = 128, 3, 128, 1_000

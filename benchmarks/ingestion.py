@@ -18,10 +18,10 @@ from typing import Any
 
 import polars as pl
 
-from personarank_dagster.core.datasets import aspect_columns
-from personarank_dagster.core.sample_data import SampleDataset
-from personarank_dagster.storage.formats import output_format
-from personarank_dagster.storage.ingestion import read_histories
+from personarank_dagster.core.aspects import aspect_columns
+from personarank_dagster.defs.platform.formats import output_format
+from personarank_dagster.raw.ingestion import read_histories
+from personarank_dagster.sample.generator import SampleDataset
 
 MEGABYTES, LARGE_MEGABYTES, ROUNDS, REPEATS = 200, 5_200, 5, 4
 USERS = 2_000

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from personarank_dagster.core.config import DatasetConfig, load_dataset
-from personarank_dagster.storage import ingestion
+from personarank_dagster.configuration.dataset import DatasetConfig, load_dataset
+from personarank_dagster.raw import ingestion
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "configs"
 CONFIGS = REAL if REAL.is_dir() else Path("configs")

@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from personarank_dagster.core import metrics, schemas
+from personarank_dagster.core import schemas
 from personarank_dagster.core.profiles import unit_rows
-from personarank_dagster.core.ranking import Ranker, VectorTable, blocks, order_pairs
-from personarank_dagster.serving import Reranker
-from personarank_dagster.storage.embeddings import CacheTable, MadeWith
-from personarank_dagster.storage.formats import output_format
+from personarank_dagster.defs.platform.formats import output_format
+from personarank_dagster.ranking import metrics
+from personarank_dagster.ranking.ranker import Ranker, VectorTable, blocks, order_pairs
+from personarank_dagster.serving.reranker import Reranker
 from personarank_dagster.storage.reranked import spool
 from personarank_dagster.storage.versions import Provenance, VersionStore
+from personarank_dagster.vectors.embeddings import CacheTable, MadeWith
 
 USERS, LOOP_USERS, ITEMS, CANDIDATES, PERSONAS, INTERACTIONS = 100_000, 300, 50_000, 20, 5, 10
 GAMMA, ALPHA, ROUNDS = 0.65, 0.5, 3

@@ -20,10 +20,10 @@ from torch.nn.functional import cross_entropy, normalize
 
 from benchmarks.inputs import read_inputs
 from personarank_dagster.core.profiles import window_weights
-from personarank_dagster.encoding.batches import PairBatches, PairCollator, training_data
 from personarank_dagster.encoding.encoder import load_model
-from personarank_dagster.encoding.models import EncoderModel
 from personarank_dagster.encoding.train import training_tables
+from personarank_dagster.encoding.training.batches import PairBatches, PairCollator, training_data
+from personarank_dagster.encoding.training.models import EncoderModel
 
 PAIRS, ROUNDS, LARGE_BATCH = 8, 2, 1024
 

@@ -12,7 +12,7 @@ import traceback
 
 
 def main() -> None:
-    import personarank_dagster.console
+    import personarank_dagster.command_line.console
     import personarank_dagster.encoding.train  # noqa: F401
 
     for line in sys.stdin:
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str], output: str, constants: dict[str, float]) -> None:
-    from personarank_dagster.cli import main as personarank
+    from personarank_dagster.command_line.cli import main as personarank
 
     for place, value in constants.items():
         module, name = place.split(":")

@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from personarank_dagster.core.sample_data import SampleDataset
-from personarank_dagster.defs.provenance import UPSTREAM
-from personarank_dagster.defs.runs import REPORT
-from personarank_dagster.storage.sample_files import write_sample_files
+from personarank_dagster.defs.automation.runs import REPORT
+from personarank_dagster.defs.platform.provenance import UPSTREAM
+from personarank_dagster.sample.files import write_sample_files
+from personarank_dagster.sample.generator import SampleDataset
 from personarank_dagster.storage.versions import Version, VersionStore
 from tests.tiny_models import write_tiny_model
 

@@ -11,9 +11,9 @@ import click
 import pytest
 import yaml
 
-from personarank_dagster.cli import main
-from personarank_dagster.core.settings import ScheduleConfig
-from personarank_dagster.core.strict_yaml import load_yaml
+from personarank_dagster.command_line.cli import main
+from personarank_dagster.configuration.settings import ScheduleConfig
+from personarank_dagster.configuration.strict_yaml import load_yaml
 from tests.workspace import ROOT
 
 DOCUMENTS = [
@@ -71,7 +71,7 @@ def test_the_settings_in_the_documents_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "schedule.yaml").write_text(schedule)
     assert load_yaml(tmp_path / "schedule.yaml", ScheduleConfig).enabled
     gpu = yaml.safe_load(resources)["resources"]["gpu"]["config"]
-    from personarank_dagster.defs.resources import GpuResource
+    from personarank_dagster.defs.platform.resources import GpuResource
 
     assert GpuResource(**gpu).device == "cuda"
 

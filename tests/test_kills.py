@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from personarank_dagster.defs.runs import REPORT
-from personarank_dagster.storage.formats import output_format
+from personarank_dagster.defs.automation.runs import REPORT
+from personarank_dagster.defs.platform.formats import output_format
 from tests.killable import TinyWorkspace, after, content, sight
 
 KILLS = int(os.environ.get("PERSONARANK_KILLS", "20"))
@@ -119,7 +119,7 @@ def test_most_of_the_kills_came_before_the_run_was_done(project: KilledProject) 
 
 # Batches of a few texts, each kept at once: a build of many blocks, as on large data.
 SMALL_BLOCKS = {
-    "personarank_dagster.storage.vector_store:BLOCK_SECONDS": 0,
+    "personarank_dagster.vectors.vector_store:BLOCK_SECONDS": 0,
     "personarank_dagster.encoding.engine:CPU_TOKENS": 128,
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from personarank_dagster.defs.provenance import UPSTREAM
+from personarank_dagster.defs.platform.provenance import UPSTREAM
 from tests.killable import TinyWorkspace, edit
 from tests.object_store import object_store
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from personarank_dagster.core import metrics, validation
-from personarank_dagster.core.config import load_dataset
+from personarank_dagster.configuration.dataset import load_dataset
+from personarank_dagster.core import validation
 from personarank_dagster.core.histories import liked_interactions, training_pairs
-from personarank_dagster.storage import ingestion
+from personarank_dagster.ranking import metrics
+from personarank_dagster.raw import ingestion
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 

@@ -1,1 +1,1 @@
-"""Pure numpy and polars: configuration, texts, profiles, ranking, metrics. No Dagster, no torch, no writes."""
+"""The words of the system: aspects, texts, histories, profiles, the columns of tables, what good data is."""

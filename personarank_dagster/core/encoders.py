@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from personarank_dagster.core.profiles import FloatArray, IntArray
 
+Precision = Literal["fp32", "bf16"]
+
 Side = Literal["query", "document"]
 SIDES: tuple[Side, ...] = ("query", "document")
 
@@ -38,6 +40,16 @@ ENGINE = "packed1"
 
 # Files of an encoder's directory beside those of sentence-transformers.
 TRAINING_JSON, PROBES_JSON = "training.json", "probes.json"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """An encoder without heads: where it is loaded from, and the fingerprint under which its vectors are kept."""
+
+    source: str
+    max_len: int
+    fingerprint: str
+    revision: str | None = None
 
 
 @dataclass(frozen=True)

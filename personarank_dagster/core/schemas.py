@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from personarank_dagster.core.datasets import SchemaName, aspect_columns
+from personarank_dagster.core.aspects import SchemaName, aspect_columns
 
 Schema = dict[str, pl.DataType]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from personarank_dagster.core.datasets import ASPECTS_BY_SCHEMA, Aspect, SchemaName
+from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA, Aspect, SchemaName
 
 # Part of every fingerprint: count it up when a text changes.
 TEMPLATE_VERSION = "1"

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from personarank_dagster.core.datasets import ASPECTS_BY_SCHEMA, aspect_columns
+from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA, aspect_columns
 from personarank_dagster.core.texts import PERSONA_FIELDS, TextTemplate
 
 # Reviews older than the web shops that hold them are mistaken timestamps.

@@ -1,48 +1,29 @@
-"""What all assets of the graph share: how they are declared, and how they hand over their value."""
-
-from collections.abc import Callable, Mapping
-from typing import Any
+"""The asset graph, stage by stage: raw files, tables, encoder, caches, reranked lists, metrics; and its checks."""
 
 import dagster as dg
 
-from personarank_dagster.defs.columns import COLUMNS, table_schema
-from personarank_dagster.defs.io_managers import DATA_VERSION
-from personarank_dagster.defs.partitions import UNPARTITIONED, dataset_partitions
-from personarank_dagster.defs.provenance import CODE_VERSIONS, RAW, RAW_INPUTS
-from personarank_dagster.defs.resources import ProjectResource
-from personarank_dagster.defs.retries import RETRIES, retried_if_passing
+from personarank_dagster.defs.caches.assets import interaction_cache, persona_cache
+from personarank_dagster.defs.caches.checks import cache_checks
+from personarank_dagster.defs.inputs.assets import (
+    candidates,
+    ground_truth,
+    histories,
+    personas,
+    raw_files,
+    selected_personas,
+)
+from personarank_dagster.defs.inputs.checks import input_checks
+from personarank_dagster.defs.ranking.assets import metrics_report, rerank_metrics, reranked_candidates
+from personarank_dagster.defs.ranking.checks import ranking_checks
+from personarank_dagster.defs.training.assets import trained_encoder
+from personarank_dagster.defs.training.checks import encoder_checks
 
-# Whom the UI names; put your own team here.
-OWNERS = ["team:recommendation"]
+all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
+    *raw_files,
+    *(personas, histories, selected_personas, candidates, ground_truth),
+    trained_encoder,
+    *(interaction_cache, persona_cache),
+    *(reranked_candidates, rerank_metrics, metrics_report),
+]
 
-
-def graph_asset(
-    name: str, group: str, kinds: set[str], **options: Any
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """`dg.asset` with what all assets of the graph share, unless the options say otherwise."""
-    shared: dict[str, Any] = {
-        "partitions_def": dataset_partitions,
-        "code_version": CODE_VERSIONS[name],
-        "deps": [dg.AssetKey([RAW, key]) for key in RAW_INPUTS.get(name, ())],
-        "metadata": {"dagster/column_schema": table_schema(name)} if name in COLUMNS else {},
-        "owners": OWNERS,
-        "retry_policy": RETRIES,
-        "automation_condition": dg.AutomationCondition.eager(),
-    }
-    decorator = dg.asset(name=name, group_name=group, kinds=kinds, **(shared | options))
-    return lambda body: decorator(retried_if_passing()(body))
-
-
-def result(
-    project: ProjectResource, context: dg.AssetExecutionContext, value: Any, metadata: Mapping[str, Any]
-) -> dg.MaterializeResult[Any]:
-    """The value with its content hash as data version."""
-    partition = context.partition_key if context.has_partition_key else UNPARTITIONED
-    version = project.format(context.asset_key.path[-1], partition).version_of(value)
-    numbers = {name: _rounded(found) for name, found in metadata.items()} | {DATA_VERSION: version}
-    return dg.MaterializeResult(value=value, metadata=numbers, data_version=dg.DataVersion(version))
-
-
-def _rounded(value: Any) -> Any:
-    """Six digits of a number, which is what a person reads."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+all_checks: list[dg.AssetChecksDefinition] = [*input_checks, *encoder_checks, *cache_checks, *ranking_checks]

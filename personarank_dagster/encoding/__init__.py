@@ -1,1 +1,1 @@
-"""Encoders with torch and sentence-transformers: encoding texts, the loss, training."""
+"""torch: encoders that turn texts into vectors."""

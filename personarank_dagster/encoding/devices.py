@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from personarank_dagster.core.settings import TrainConfig
+from personarank_dagster.configuration.settings import TrainConfig
 
 TrainingPrecision = Literal["bf16", "fp16", "fp32"]
 

@@ -13,7 +13,7 @@ from sentence_transformers.base.modules import Dense, Module, Router
 from sentence_transformers.sentence_transformer.modules import Normalize
 from transformers.utils import logging as transformers_logging
 
-from personarank_dagster.core.encoders import SIDES, Side
+from personarank_dagster.core.encoders import SIDES, BaseModel, Side
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.core.texts import text_windows
@@ -92,6 +92,11 @@ def base_of(model: SentenceTransformer) -> SentenceTransformer:
     modules = list(model.children())
     routers = [i for i, module in enumerate(modules) if isinstance(module, Router)]
     return _with_modules(model, modules[: routers[0]]) if routers else model
+
+
+def load_base(base: BaseModel, device: str) -> SentenceTransformer:
+    """Load an encoder without the heads that a trained one may have."""
+    return base_of(load_model(base.source, max_len=base.max_len, device=device, revision=base.revision))
 
 
 def with_heads(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from personarank_dagster.core.profiles import Windows
-from personarank_dagster.core.ranking import Lists, PersonaScores, Ranker, Scorer, VectorTable
+from personarank_dagster.ranking.ranker import Lists, PersonaScores, Ranker, Scorer, VectorTable
 
 # fp32 values of one gathered block: 256 MB.
 BLOCK_VALUES = 1 << 26

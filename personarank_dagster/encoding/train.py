@@ -22,22 +22,22 @@ import torch
 from dagster_pipes import open_dagster_pipes
 from sentence_transformers import SentenceTransformer
 
-from personarank_dagster.core.config import DatasetConfig, load_dataset
-from personarank_dagster.core.config import config_dir as datasets_folder
+from personarank_dagster.configuration.dataset import DatasetConfig, load_dataset
+from personarank_dagster.configuration.dataset import config_dir as datasets_folder
+from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import EncoderInfo, Side
 from personarank_dagster.core.histories import TrainingPairs, liked_interactions, training_pairs
-from personarank_dagster.core.neighbours import neighbours
 from personarank_dagster.core.profiles import FloatArray, IntArray
-from personarank_dagster.core.settings import TrainConfig
-from personarank_dagster.encoding.batches import TrainingData, training_data
-from personarank_dagster.encoding.callbacks import OnStep
 from personarank_dagster.encoding.devices import TrainingPrecision, training_precision
 from personarank_dagster.encoding.encoder import embedding_dimension, encode, load_model, model_fingerprint
-from personarank_dagster.encoding.evaluation import Metrics
 from personarank_dagster.encoding.launch import end_with_parent
-from personarank_dagster.encoding.ranks import end_rank, rank_and_world
-from personarank_dagster.encoding.trained import TrainedEncoder
-from personarank_dagster.encoding.training import Training, TrainingRun, train_encoder_weights, train_head
+from personarank_dagster.encoding.training.batches import TrainingData, training_data
+from personarank_dagster.encoding.training.callbacks import OnStep
+from personarank_dagster.encoding.training.evaluation import Metrics
+from personarank_dagster.encoding.training.neighbours import neighbours
+from personarank_dagster.encoding.training.ranks import end_rank, rank_and_world
+from personarank_dagster.encoding.training.trained import TrainedEncoder
+from personarank_dagster.encoding.training.trainer import Training, TrainingRun, train_encoder_weights, train_head
 
 # Items of the user's neighbourhood that a held-out target is ranked against.
 HARD_ITEMS = 50

@@ -1,1 +1,1 @@
-"""Bytes on disk: readers of raw files, versioned outputs, embeddings, encoder directories."""
+"""Versions in a folder or in a bucket: written aside, checked, published whole, pointed to, gone back to, swept."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from personarank_dagster.core.errors import ContractError
-from personarank_dagster.core.ranking import blocks
+from personarank_dagster.ranking.ranker import blocks
 from personarank_dagster.storage.scratch import ScratchFolder
 from personarank_dagster.storage.tables import Table, write_table
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from personarank_dagster.core import kernels
 from personarank_dagster.core.profiles import Windows, decay_weights, window_weights
+from personarank_dagster.ranking import kernels
 
 RNG = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from personarank_dagster.core.datasets import aspect_columns
+from personarank_dagster.core.aspects import aspect_columns
 from personarank_dagster.core.texts import TextTemplate
 from personarank_dagster.core.validation import (
     PREVIOUS,

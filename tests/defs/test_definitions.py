@@ -7,10 +7,10 @@ import pytest
 
 import personarank_dagster
 from personarank_dagster.definitions import defs
-from personarank_dagster.defs.assets import all_assets
-from personarank_dagster.defs.columns import COLUMNS, DESCRIPTIONS
-from personarank_dagster.defs.provenance import CODE_VERSIONS, RAW, RAW_INPUTS, SETTINGS, UPSTREAM
-from personarank_dagster.storage.formats import output_format
+from personarank_dagster.defs.graph import all_assets
+from personarank_dagster.defs.platform.columns import COLUMNS, DESCRIPTIONS
+from personarank_dagster.defs.platform.formats import output_format
+from personarank_dagster.defs.platform.provenance import CODE_VERSIONS, RAW, RAW_INPUTS, SETTINGS, UPSTREAM
 
 SPECS = {spec.key: spec for spec in defs.resolve_all_asset_specs()}
 ASSETS = [SPECS[dg.AssetKey(name)] for name in UPSTREAM]

@@ -15,7 +15,7 @@ from dagster_k8s.job import (
     get_user_defined_k8s_config,
 )
 
-from personarank_dagster.cli import main
+from personarank_dagster.command_line.cli import main
 from personarank_dagster.definitions import defs
 from tests.workspace import ROOT
 

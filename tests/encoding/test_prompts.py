@@ -10,9 +10,9 @@ from sentence_transformers import SentenceTransformer
 from personarank_dagster.core.encoders import SIDES, Side
 from personarank_dagster.core.profiles import FloatArray, unit_rows
 from personarank_dagster.encoding.encoder import base_of, encode, load_model, model_fingerprint, save_model
-from personarank_dagster.encoding.models import EncoderModel
-from personarank_dagster.encoding.training import Training, TrainingRun, train_encoder_weights, train_head
-from tests.encoding.test_training import CONFIG, DATA, NUM_PERSONAS, TEXTS
+from personarank_dagster.encoding.training.models import EncoderModel
+from personarank_dagster.encoding.training.trainer import Training, TrainingRun, train_encoder_weights, train_head
+from tests.encoding.training.test_trainer import CONFIG, DATA, NUM_PERSONAS, TEXTS
 from tests.tiny_models import write_tiny_model
 
 PROMPTS: dict[str, dict[str, str]] = {

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from personarank_dagster.core.ranking import Ranker
 from personarank_dagster.encoding import scoring
-from tests.core.test_ranking import make_candidates, make_interactions, make_personas
+from personarank_dagster.ranking.ranker import Ranker
+from tests.ranking.test_ranker import make_candidates, make_interactions, make_personas
 
 
 @pytest.mark.parametrize("block_values", [1, 1 << 20])

@@ -8,8 +8,8 @@ from huggingface_hub import constants
 
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.encoding.encoder import load_model, model_fingerprint
-from personarank_dagster.storage.tokenizer import token_counter
-from tests.encoding.test_training import Explosive
+from personarank_dagster.encoding.tokenizer import token_counter
+from tests.encoding.training.test_trainer import Explosive
 from tests.tiny_models import write_tiny_model
 
 REVISIONS = ("1" * 40, "2" * 40)

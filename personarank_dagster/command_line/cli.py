@@ -1,0 +1,251 @@
+"""The command line `personarank`."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from personarank_dagster import __version__
+from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE, OUT_ROOT_VARIABLE, is_address
+from personarank_dagster.core.errors import ConfigError, PersonarankError
+
+
+def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Print an error of ours as the lines that it is, without a traceback, and exit with 1."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except PersonarankError as error:
+            raise click.ClickException(str(error)) from error
+
+    return run
+
+
+def _project_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--config-dir` and `--out-root`, which set the environment for everything below."""
+
+    @click.option(
+        "--config-dir",
+        type=Path,
+        help=f"Folder of the datasets. [default: ${CONFIG_DIR_VARIABLE}, ./configs]",
+    )
+    @click.option(
+        "--out-root",
+        help=f"Outputs go to <that>/<dataset>; a folder or s3://bucket/prefix. [default: ${OUT_ROOT_VARIABLE}]",
+    )
+    @wraps(command)
+    def run(*args: Any, config_dir: Path | None, out_root: str | None, **kwargs: Any) -> None:
+        if config_dir is not None:
+            os.environ[CONFIG_DIR_VARIABLE] = str(config_dir.absolute())
+        if out_root is not None:
+            os.environ[OUT_ROOT_VARIABLE] = out_root if is_address(out_root) else str(Path(out_root).absolute())
+        command(*args, **kwargs)
+
+    return run
+
+
+_partition_option = click.option(
+    "--partition",
+    "partitions",
+    multiple=True,
+    metavar="NAME|all",
+    help="Dataset; can be repeated. [default: all]",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="personarank")
+def main() -> None:
+    """Persona reranking as a Dagster asset graph."""
+
+
+@main.command()
+@_partition_option
+@click.option(
+    "--select",
+    metavar="ASSETS",
+    help="Assets by name, comma-separated; NAME+ with all after it, +NAME with all before it. [default: all]",
+)
+@click.option("--force", is_flag=True, help="Materialise what is selected even if nothing changed.")
+@_project_options
+@_plain_errors
+def run(partitions: tuple[str, ...], select: str | None, force: bool) -> None:
+    """Materialise datasets from raw files to metrics: what is missing, or whose inputs changed."""
+    _find_dagster_home()
+    from personarank_dagster.command_line.console import run_and_report
+
+    sys.exit(0 if run_and_report(partitions, select=select, force=force) else 1)
+
+
+@main.command()
+@_partition_option
+@click.option("--strict", is_flag=True, help="Exit with 2 if a check warns.")
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+@_project_options
+@_plain_errors
+def validate(partitions: tuple[str, ...], strict: bool, as_json: bool) -> None:
+    """Read the raw files and check the data, and nothing else. Exit code 1 for errors, 0 or 2 for warnings."""
+    _find_dagster_home()
+    from personarank_dagster.command_line.console import validate_and_report
+
+    sys.exit(validate_and_report(partitions, strict=strict, as_json=as_json))
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command()
+@click.option("--partition", required=True, metavar="NAME", help="Dataset.")
+@click.option("--user", required=True, metavar="ID", help="Whose list.")
+@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Places to show.")
+@_json_option
+@_project_options
+@_plain_errors
+def explain(partition: str, user: str, top: int, as_json: bool) -> None:
+    """Show a user's reranked list: old and new places, personas, and the interactions behind them."""
+    from personarank_dagster.command_line.explanations import explain_and_report
+
+    explain_and_report(partition, user, top=top, as_json=as_json)
+
+
+@main.command()
+@click.argument("asset", required=False)
+@_partition_option
+@_json_option
+@_project_options
+@_plain_errors
+def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
+    """List the versions of ASSET, or of all assets."""
+    from personarank_dagster.command_line.console import show_versions
+
+    show_versions(asset, partitions, as_json=as_json)
+
+
+@main.command()
+@click.argument("asset")
+@click.argument("partition")
+@click.argument("version", required=False)
+@_json_option
+@_project_options
+@_plain_errors
+def rollback(asset: str, partition: str, version: str | None, as_json: bool) -> None:
+    """Make an older VERSION of ASSET current again: the one before the current, or any by name."""
+    _find_dagster_home()
+    from personarank_dagster.command_line.console import roll_back_and_report
+
+    roll_back_and_report(asset, partition, version, as_json=as_json)
+
+
+@main.command()
+@click.option("--keep", type=click.IntRange(1), help="Newest versions to keep. [default: keep in data.yaml]")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@_json_option
+@_project_options
+@_plain_errors
+def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
+    """Remove old versions; current ones and those in use stay."""
+    from personarank_dagster.command_line.console import retire_and_report
+
+    retire_and_report(keep=keep, dry_run=dry_run, as_json=as_json)
+
+
+@main.command()
+@click.argument("asset", required=False)
+@_partition_option
+@_json_option
+@_project_options
+@_plain_errors
+def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
+    """Hash every file of every version again. Exit code 1 if one is not what it was."""
+    from personarank_dagster.command_line.console import verify_and_report
+
+    sys.exit(0 if verify_and_report(asset, partitions, as_json=as_json) else 1)
+
+
+@main.command()
+@_json_option
+@_project_options
+@_plain_errors
+def doctor(as_json: bool) -> None:
+    """Put right what killed processes left behind. Exit code 1 if something is left for you to do."""
+    _find_dagster_home()
+    from personarank_dagster.command_line.console import treat_and_report
+
+    sys.exit(0 if treat_and_report(as_json=as_json) else 1)
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
+@click.option("--read-only", is_flag=True, help="Show everything and change nothing; starts no daemon.")
+@click.option(
+    "--public-url", metavar="URL", help="Address of a proxy with a login in front, like https://ui.example.org."
+)
+@_project_options
+@_plain_errors
+def ui(port: int, read_only: bool, public_url: str | None) -> None:
+    """Serve the Dagster UI on this machine, for this machine only, with what runs schedules and backfills."""
+    _find_dagster_home()
+    from personarank_dagster.ui.serve import serve
+
+    serve(port=port, read_only=read_only, public_url=public_url)
+
+
+@main.command()
+@click.argument("partition")
+@click.option("--out", type=Path, required=True, help="Folder to write user_item/ and item_persona/ into.")
+@_project_options
+@_plain_errors
+def export_caches(partition: str, out: Path) -> None:
+    """Write both caches of the dataset PARTITION in the layout of the public scripts."""
+    from personarank_dagster.definitions import project
+    from personarank_dagster.defs.caches.export import export_caches as export
+
+    for folder in export(project, partition, out):
+        click.echo(folder)
+
+
+@main.command()
+@click.option("--out", type=Path, required=True, help="Folder to write <amazon|yelp>/*.jsonl.gz into.")
+@click.option("--seed", type=click.IntRange(0), default=13, show_default=True)
+@click.option("--users", type=click.IntRange(1), default=160, show_default=True, help="Users of each dataset.")
+@_plain_errors
+def sample_data(out: Path, seed: int, users: int) -> None:
+    """Generate datasets in the schema of the inputs; equal seed and users give equal rows."""
+    from personarank_dagster.sample.files import write_sample_files
+
+    for path in write_sample_files(out, num_users=users, seed=seed):
+        click.echo(path)
+
+
+@main.command()
+@click.option("--out", type=Path, required=True, help="Picture to write (.svg or .png).")
+@_project_options
+@_plain_errors
+def graph(out: Path) -> None:
+    """Draw the asset graph from the definitions."""
+    from personarank_dagster.command_line.graph_picture import draw_graph
+    from personarank_dagster.definitions import defs
+    from personarank_dagster.defs.graph import all_assets
+
+    order = [asset.key for asset in all_assets]
+    draw_graph(sorted(defs.resolve_all_asset_specs(), key=lambda spec: order.index(spec.key)), out)
+    click.echo(out)
+
+
+def _find_dagster_home() -> None:
+    """Use $DAGSTER_HOME, else this folder if it has a dagster.yaml."""
+    if home := os.environ.get("DAGSTER_HOME"):
+        if not (Path(home).is_absolute() and Path(home).is_dir()):
+            raise ConfigError(f"DAGSTER_HOME must be the absolute path of a folder, got {home!r}")
+        return
+    if not Path("dagster.yaml").is_file():
+        raise ConfigError(
+            "DAGSTER_HOME is not set and this folder has no dagster.yaml; run this in the project's folder"
+        )
+    os.environ["DAGSTER_HOME"] = str(Path.cwd())

@@ -1,0 +1,78 @@
+"""What `personarank explain` shows."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from personarank_dagster.command_line.console import console, resolve
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.definitions import project
+from personarank_dagster.defs.ranking.explanations import Explanation, explain
+
+RATIONALE_LENGTH, SUMMARY_LENGTH = 160, 48
+
+
+def explain_and_report(partition: str, user_id: str, *, top: int, as_json: bool) -> None:
+    """Print a user's list with the reasons."""
+    names = resolve((partition,))
+    if len(names) != 1:
+        raise ConfigError("explain needs one partition, got all")
+    explanation = explain(project, names[0], user_id, top=top)
+    if as_json:
+        console.print_json(data=asdict(explanation) | {"note": explanation.note})
+        return
+    console.print(_table(names[0], explanation))
+    if explanation.note:
+        console.print(f"[yellow]{explanation.note}[/]")
+
+
+def _table(partition: str, explanation: Explanation) -> Table:
+    table = Table(
+        title=f"{partition} · {escape(explanation.user_id)} · alpha {explanation.alpha:g}",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        show_lines=True,
+    )
+    table.add_column("old → new", no_wrap=True)
+    table.add_column("item", ratio=2)
+    table.add_column("persona, and why", ratio=4)
+    table.add_column("because of (share of the persona score)", ratio=4)
+    for place in explanation.places:
+        table.add_row(_move(place), _item(place), _persona(place), _reasons(place))
+    return table
+
+
+def _move(place: dict[str, Any]) -> str:
+    old, new = place["candidate_rank"], place["rank"]
+    color = "green" if new < old else "red" if new > old else "dim"
+    return f"[{color}]{old} → {new}[/]"
+
+
+def _item(place: dict[str, Any]) -> str:
+    return f"{escape(place['item_id'])}\n[dim]{_cut(place['item_summary'], SUMMARY_LENGTH)}[/]"
+
+
+def _persona(place: dict[str, Any]) -> str:
+    if place["unique_persona_id"] is None:
+        return "[dim]none: ranked by the retriever's score alone[/]"
+    name, why = _cut(place["persona"], RATIONALE_LENGTH), _cut(place["rationale"], RATIONALE_LENGTH)
+    return f"[bold]{name}[/] ({place['persona_score']:.2f})\n{why}"
+
+
+def _reasons(place: dict[str, Any]) -> str:
+    return "\n".join(_reason(part, place["persona_score"]) for part in place["interactions"])
+
+
+def _reason(part: dict[str, Any], persona_score: float) -> str:
+    share = f"{part['contribution'] / persona_score:.0%} " if persona_score > 0 else ""
+    rating = f" ({part['rating']:g}★)" if part.get("rating") is not None else ""
+    return f"{share}{escape(part['item_id'])}{rating} [dim]{_cut(part.get('item_summary'), SUMMARY_LENGTH)}[/]"
+
+
+def _cut(text: str | None, length: int) -> str:
+    """One line of a text, cut at a word."""
+    line = " ".join((text or "").split())
+    return escape(line if len(line) <= length else line[:length].rsplit(" ", 1)[0] + " …")

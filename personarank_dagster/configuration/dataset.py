@@ -1,0 +1,166 @@
+"""The configuration of a dataset: its folder of YAML files, and what the environment changes of them."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from personarank_dagster.configuration.settings import DataConfig, RerankConfig, ScheduleConfig, TrainConfig
+from personarank_dagster.configuration.strict_yaml import load_yaml, read_mapping, relative_path
+from personarank_dagster.core.encoders import hub_id
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.texts import PERSONA_FIELDS, TextTemplate
+
+CONFIG_DIR_VARIABLE = "PERSONARANK_CONFIG_DIR"
+OUT_ROOT_VARIABLE = "PERSONARANK_OUT_ROOT"
+WORK_DIR_VARIABLE = "PERSONARANK_WORK_DIR"
+# USE_AMP=0 switches mixed precision off, whatever train.yaml says.
+AMP_VARIABLE = "USE_AMP"
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+]*://.")
+DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Everything that is configured for one dataset; `name` is the partition key."""
+
+    name: str
+    data: DataConfig
+    train: TrainConfig
+    rerank: RerankConfig
+    data_path: Path
+    bucket: str | None = None
+
+    @property
+    def template(self) -> TextTemplate:
+        """The text template that training and caches share."""
+        return TextTemplate(
+            schema=self.data.schema,
+            with_aspects=self.rerank.mode != "summary",
+            persona_fields=tuple(field for field in PERSONA_FIELDS if field in self.rerank.fields),
+            include_item_id=self.rerank.include_item_id,
+        )
+
+    def revision_of(self, model: str) -> str | None:
+        """Revision of a model of this dataset: `st_revision` is that of `st_path`, wherever it is used."""
+        return self.train.st_revision if model == self.train.st_path else None
+
+    def external_cache(self, key: Literal["ext_persona_cache", "ext_interaction_cache"]) -> Path:
+        """Folder of an external cache. Raises ConfigError if the key is not set."""
+        if path := getattr(self.rerank, key):
+            return Path(path)
+        raise ConfigError(
+            f"{self.data_path.with_name('rerank.yaml')}: use_external_caches needs {key}, the folder of that cache"
+        )
+
+    def raw_path(self, key: str) -> Path:
+        """Path of a raw file. Raises ConfigError if the key is optional and not set."""
+        if path := self.data.raw_files.get(key):
+            return path
+        raise ConfigError(f"{self.data_path}: {key} is not set, but this asset needs it; add the path of that file")
+
+
+def config_dir(override: Path | None = None) -> Path:
+    """Folder of the datasets: the override, else $PERSONARANK_CONFIG_DIR, else ./configs."""
+    return Path(override or os.environ.get(CONFIG_DIR_VARIABLE) or "configs").absolute()
+
+
+def dataset_names(folder: Path) -> list[str]:
+    """Subfolders with a data.yaml, sorted; hidden ones do not count.
+
+    Raises ConfigError if there are none, or if a name cannot be a partition key and a folder everywhere.
+    """
+    names = sorted(path.parent.name for path in folder.glob("[!.]*/data.yaml"))
+    if wrong := [name for name in names if name == "all" or not DATASET_NAME.fullmatch(name)]:
+        raise ConfigError(
+            f"{folder / wrong[0]}: a dataset's name must be letters, digits, _ and -, not beginning with _ or -, "
+            "and not all; rename the folder"
+        )
+    if not names:
+        raise ConfigError(
+            f"{folder}: expected at least one dataset folder with a data.yaml, found none; "
+            f"set --config-dir or {CONFIG_DIR_VARIABLE}"
+        )
+    return names
+
+
+def is_address(place: object) -> bool:
+    """Whether this names a place in an object store, such as s3://bucket/prefix, and not a folder."""
+    return isinstance(place, str) and ADDRESS.match(place) is not None
+
+
+def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) -> DatasetConfig:
+    """Read the three YAML files of one dataset.
+
+    `out_root`, else $PERSONARANK_OUT_ROOT, replaces the configured `out_root` by `<that>/<name>`; USE_AMP=0 in the
+    environment switches mixed precision off.
+    Raises ConfigError with one line per problem.
+    """
+    known = dataset_names(folder)
+    if name not in known:
+        raise ConfigError(f"unknown dataset {name!r}; {folder} has: {', '.join(known)}")
+    data_path = folder / name / "data.yaml"
+    data = load_yaml(data_path, DataConfig)
+    shared = str(out_root or os.environ.get(OUT_ROOT_VARIABLE) or "")
+    place = f"{shared.rstrip('/')}/{name}" if shared else read_mapping(data_path)["out_root"]
+    if is_address(place):
+        data = msgspec.structs.replace(data, out_root=_work_dir(data, name))
+    elif shared:
+        data = msgspec.structs.replace(data, out_root=Path(place).absolute())
+    train = _load_train(folder / name / "train.yaml")
+    if os.environ.get(AMP_VARIABLE) == "0":
+        train = msgspec.structs.replace(train, amp=False)
+    return DatasetConfig(
+        name=name,
+        data=data,
+        train=train,
+        rerank=_load_rerank(folder / name / "rerank.yaml"),
+        data_path=data_path,
+        bucket=place if is_address(place) else None,
+    )
+
+
+def _load_train(path: Path) -> TrainConfig:
+    train = load_yaml(path, TrainConfig)
+    if train.st_revision and hub_id(train.st_path) is None:
+        raise ConfigError(
+            f"{path}: st_revision must be left out where st_path is no hub id, got st_path {train.st_path!r} and "
+            f"st_revision {train.st_revision!r}; a folder is what it is"
+        )
+    return msgspec.structs.replace(train, st_path=_model_place(path, train.st_path))
+
+
+def _load_rerank(path: Path) -> RerankConfig:
+    rerank = load_yaml(path, RerankConfig)
+    return msgspec.structs.replace(rerank, model=_model_place(path, rerank.model) if rerank.model else None)
+
+
+def _model_place(path: Path, model: str) -> str:
+    """The model; a relative path begins at the file that names it."""
+    return str(relative_path(path, model)) if model.startswith(("./", "../", "~")) else model
+
+
+def _work_dir(data: DataConfig, name: str) -> Path:
+    """Folder for what cannot lie in an object store: $PERSONARANK_WORK_DIR, work_dir, else ./outputs."""
+    if shared := os.environ.get(WORK_DIR_VARIABLE):
+        return Path(shared).absolute() / name
+    return data.work_dir or Path("outputs").absolute() / name
+
+
+def load_schedule(folder: Path, name: str) -> ScheduleConfig:
+    """Read schedule.yaml of a dataset; without one its schedule is off. Raises ConfigError."""
+    path = folder / name / "schedule.yaml"
+    if not path.exists():
+        return ScheduleConfig()
+    schedule = load_yaml(path, ScheduleConfig)
+    try:
+        ZoneInfo(schedule.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        rule = "the name of a time zone, like Europe/Berlin"
+        raise ConfigError(f"{path}: timezone must be {rule}, got {schedule.timezone!r}") from error
+    return schedule

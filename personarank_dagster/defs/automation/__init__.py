@@ -1,0 +1,1 @@
+"""What runs when: plans, jobs, schedules, sensors, and the upkeep of what they leave."""

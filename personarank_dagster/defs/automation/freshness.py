@@ -1,0 +1,59 @@
+"""How old each dataset's metrics are. Dagster's own freshness knows no partitions."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from personarank_dagster.defs.platform.partitions import dataset_partitions
+from personarank_dagster.defs.platform.resources import ProjectResource
+
+METRICS = "rerank_metrics"
+
+
+@dg.asset_check(
+    name="metrics_are_recent",
+    asset=METRICS,
+    partitions_def=dataset_partitions,
+    description="The metrics are not older than max_metrics_age_days of data.yaml. Evaluated by every run that makes "
+    "them and by every tick of the dataset's schedule.",
+)
+def metrics_are_recent(context: dg.AssetCheckExecutionContext, project: ProjectResource) -> dg.AssetCheckResult:
+    """Evaluate the check."""
+    return dg.AssetCheckResult(**_evaluation(project, context.partition_key))
+
+
+def report_age(project: ProjectResource, dataset: str, instance: dg.DagsterInstance) -> None:
+    """Record the evaluation of a moment in which nothing runs, so that metrics grow old in the UI.
+
+    It replaces that of the run which made the metrics. Dagster stores one evaluation for each run, check and
+    partition, and without a run only the first.
+    """
+    current = project.versions(METRICS, dataset).find_current()
+    if current is None:
+        return
+    check = metrics_are_recent.check_key
+    evaluation = dg.AssetCheckEvaluation(
+        check.asset_key, check.name, partition=dataset, **_evaluation(project, dataset)
+    )
+    event = dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name="schedule",
+        event_specific_data=evaluation,
+    )
+    instance.report_dagster_event(event, run_id=current.manifest.run_id)
+
+
+def age_in_days(created: datetime, now: datetime) -> float:
+    """Days from one moment to another."""
+    return (now - created).total_seconds() / 86_400
+
+
+def _evaluation(project: ProjectResource, dataset: str) -> dict[str, Any]:
+    limit = project.dataset(dataset).data.max_metrics_age_days
+    age = age_in_days(project.versions(METRICS, dataset).current().manifest.created, datetime.now(UTC))
+    return {
+        "passed": age <= limit,
+        "severity": dg.AssetCheckSeverity.WARN,
+        "metadata": {"age_days": round(age, 3), "max_age_days": limit},
+    }

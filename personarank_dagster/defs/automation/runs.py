@@ -1,0 +1,210 @@
+"""Materialise partitions in this process, on the persistent Dagster instance, where the UI shows the runs."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+
+from personarank_dagster.core.errors import ConfigError, PersonarankError
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED
+from personarank_dagster.defs.platform.provenance import RAW, UPSTREAM, provenance, raw_version, stale_reason
+from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
+from personarank_dagster.storage.processes import is_dead, this_process
+
+REPORT = "metrics_report"
+
+PARTITION_ASSETS = [asset for asset in UPSTREAM if asset != REPORT]
+
+# Dagster's own name for it.
+DATA_VERSION_TAG = "dagster/data_version"
+
+# Raw files that a dataset can do without; then it also does without the asset, and what comes after it.
+OPTIONAL_INPUTS = {"candidates": "candidates", "ground_truth": "gt"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Assets of one partition that a run would materialise, each with the reason, in the order of the graph."""
+
+    partition: str
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check of a run found, and the numbers behind it."""
+
+    name: str
+    asset: str
+    result: Literal["pass", "warn", "fail"]
+    numbers: Mapping[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The numbers, for a person."""
+        return ", ".join(f"{name} {_short(value)}" for name, value in self.numbers.items())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run; `failures` holds the message of each step that failed, `checks` what each check found."""
+
+    plan: Plan
+    run_id: str = ""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    checks: tuple[CheckResult, ...] = ()
+
+
+def plan_run(
+    defs: dg.Definitions,
+    project: ProjectResource,
+    partition: str,
+    *,
+    select: str | None = None,
+    force: bool = False,
+) -> Plan:
+    """Decide what to materialise: whatever is stale, and what comes after it; with `force` everything selected.
+
+    `select` is a Dagster asset selection, or names joined by commas; `trained_encoder+` is it and all that comes
+    after it. Raises ConfigError if it selects nothing.
+    """
+    if partition == UNPARTITIONED and not provenance(project, REPORT, partition).inputs:
+        return Plan(partition, {})
+    return Plan(partition, reasons_to_run(project, _selected(defs, partition, select), partition, force=force))
+
+
+def reasons_to_run(
+    project: ProjectResource, assets: Sequence[str], partition: str, *, force: bool = False
+) -> dict[str, str]:
+    """Those of the assets, given in the order of the graph, that are stale or come after a stale one, and why."""
+    reasons: dict[str, str] = {}
+    for asset in assets:
+        if not _configured(project, asset, partition):
+            continue
+        stale_upstream = [name for name in UPSTREAM[asset] if name in reasons]
+        reason = "forced" if force else stale_reason(project, asset, partition)
+        if reason is None and stale_upstream:
+            reason = f"after {', '.join(stale_upstream)}"
+        if reason:
+            reasons[asset] = reason
+    return reasons
+
+
+def execute(
+    defs: dg.Definitions, plan: Plan, instance: dg.DagsterInstance, *, progress_bars: bool = False
+) -> Outcome:
+    """Materialise what the plan says as one run. Raises KeyboardInterrupt if it was interrupted."""
+    if not plan.reasons:
+        return Outcome(plan)
+    unpartitioned = plan.partition == UNPARTITIONED
+    job = defs.resolve_job_def("metrics_report_job" if unpartitioned else "full_refresh_job")
+    resources = {} if unpartitioned else {"progress": {"config": {"terminal": progress_bars}}}
+    result = job.execute_in_process(
+        instance=instance,
+        partition_key=None if unpartitioned else plan.partition,
+        asset_selection=[dg.AssetKey(asset) for asset in plan.reasons],
+        run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+        tags={PROCESS_TAG: this_process()},
+    )
+    failures = _failures(result)
+    if any(dg.DagsterExecutionInterruptedError.__name__ in message for message in failures.values()):
+        raise KeyboardInterrupt
+    return Outcome(plan, result.run_id, failures, tuple(map(_check_result, result.get_asset_check_evaluations())))
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Fail runs whose process on this machine is gone, and free their pool slots; returns their ids.
+
+    A killed process leaves its run started and its slots taken, and every later run would wait for them.
+    """
+    open_runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]))
+    dead = [run for run in open_runs if is_dead(run.tags.get(PROCESS_TAG, ""))]
+    for run in dead:
+        instance.report_run_failed(run, "its process is gone")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in dead]
+
+
+def observe_raw_files(project: ProjectResource, partition: str, instance: dg.DagsterInstance) -> None:
+    """Record the content hash of each raw file of a dataset, so that the UI shows what is stale after a change."""
+    dataset = project.dataset(partition)
+    for key, path in dataset.data.raw_files.items():
+        version = dg.DataVersion(raw_version(dataset, key))
+        metadata = {"path": dg.MetadataValue.path(str(path))}
+        tags = {DATA_VERSION_TAG: version.value}
+        instance.report_runless_asset_event(
+            dg.AssetObservation([RAW, key], partition=partition, metadata=metadata, tags=tags)
+        )
+
+
+def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[str]:
+    """Selected assets of this partition (or those without partitions), in the order of the graph."""
+    graph = defs.resolve_asset_graph()
+    names = [REPORT] if partition == UNPARTITIONED else PARTITION_ASSETS
+    if select is None:
+        return names
+    try:
+        keys = dg.AssetSelection.from_string(_selection_syntax(select)).resolve(graph)
+    except dg.DagsterError as error:
+        raise ConfigError(f"--select {select}: {error}") from error
+    if not any(key.to_user_string() in UPSTREAM for key in keys):
+        raise ConfigError(f"--select {select}: selects no asset; the assets are {', '.join(UPSTREAM)}")
+    return [name for name in names if dg.AssetKey(name) in keys]
+
+
+def _selection_syntax(select: str) -> str:
+    """Dagster's selection syntax; bare names joined by commas, like `personas,trained_encoder+`, are put into it."""
+    if ":" in select:
+        return select
+    return " or ".join(re.sub(r"[\w/]+", lambda name: f'key:"{name[0]}"', part) for part in select.split(","))
+
+
+def _configured(project: ProjectResource, asset: str, partition: str) -> bool:
+    """Whether the asset and all that it comes from have their raw files."""
+    if partition == UNPARTITIONED:
+        return True
+    raw_files = project.dataset(partition).data.raw_files
+    lacks = asset in OPTIONAL_INPUTS and OPTIONAL_INPUTS[asset] not in raw_files
+    return not lacks and all(_configured(project, upstream, partition) for upstream in UPSTREAM[asset])
+
+
+def _check_result(evaluation: AssetCheckEvaluation) -> CheckResult:
+    bad: Literal["warn", "fail"] = "warn" if evaluation.severity == dg.AssetCheckSeverity.WARN else "fail"
+    numbers = {name: getattr(value, "value", value) for name, value in (evaluation.metadata or {}).items()}
+    result = "pass" if evaluation.passed else bad
+    return CheckResult(evaluation.check_name, evaluation.asset_key.to_user_string(), result, numbers)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """Message of each failed step, or of the run where it failed outside of any step."""
+    steps = {
+        event.step_key or "": _message(event.step_failure_data.error)
+        for event in result.all_events
+        if event.is_step_failure
+    }
+    if result.success or steps:
+        return steps
+    failed = next(event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE)
+    error = failed.job_failure_data.error
+    return {"run": _message(error) if error else str(failed.message)}
+
+
+# Errors whose message is for the user: ours, and Dagster's that names the blocking checks that failed.
+PLAIN = {error.__name__ for error in PersonarankError.__subclasses__()} | {"DagsterAssetCheckFailedError"}
+
+
+def _message(error: Any) -> str:
+    """Message of the error of ours among the causes of a step's failure, else of the innermost one."""
+    while error.cls_name not in PLAIN and error.cause:
+        error = error.cause
+    message = str(error.message).strip()
+    return message.split(": ", 1)[1] if error.cls_name in PLAIN else message

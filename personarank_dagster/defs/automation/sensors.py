@@ -1,0 +1,30 @@
+"""Sensors, both off until they are turned on in the UI: one for changed raw files, one for automation conditions."""
+
+import dagster as dg
+
+from personarank_dagster.defs.automation.due import run_for_raw_files
+from personarank_dagster.defs.automation.jobs import REPORT, full_refresh_job
+from personarank_dagster.defs.platform.partitions import dataset_partitions
+from personarank_dagster.defs.platform.resources import ProjectResource
+
+
+@dg.sensor(
+    job=full_refresh_job,
+    minimum_interval_seconds=30,
+    description="Runs what is stale of a dataset once its changed raw files have stayed as they are for a minute.",
+)
+def raw_files_sensor(
+    context: dg.SensorEvaluationContext, project: ProjectResource
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """One run per dataset and content."""
+    found = [run_for_raw_files(project, name, context.instance) for name in dataset_partitions.get_partition_keys()]
+    requests = [one for one in found if isinstance(one, dg.RunRequest)]
+    return requests or dg.SkipReason("; ".join(one for one in found if isinstance(one, str)))
+
+
+automation_sensor = dg.AutomationConditionSensorDefinition(
+    "automation_sensor",
+    target=dg.AssetSelection.all(include_sources=True) - REPORT,
+    description="The switch of the assets' automation conditions: while it is on, an asset is made anew for a "
+    "dataset as soon as what it is made from has changed for that dataset.",
+)

@@ -1,0 +1,1 @@
+"""Both caches of a dataset: their assets, their checks, pictures."""

@@ -1,0 +1,1 @@
+"""Raw files as tables: their assets, the checks of the data, pictures."""

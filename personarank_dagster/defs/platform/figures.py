@@ -1,0 +1,56 @@
+"""Figures as metadata that the UI shows."""
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Pictures travel inside of events: each is stored with its run and sent with every page that lists it.
+MAX_PICTURE_CHARACTERS = 100_000
+DPI = 120
+# Inches. The UI cuts off what is wider than two columns.
+COLUMN, HEIGHT = 4.2, 2.8
+MAX_WIDTH = 2 * COLUMN
+
+
+def new_figure(*, columns: int = 1, height: float = HEIGHT) -> tuple["Figure", list["Axes"]]:
+    """An empty figure of the size that pictures in the UI have, and its axes from left to right."""
+    from matplotlib.figure import Figure
+
+    width = min(COLUMN * columns, MAX_WIDTH)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(labelsize=8)
+    return figure, axes
+
+
+def legend_below(axes: "Axes", *, columns: int) -> None:
+    """A legend under the axes, where it covers nothing."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=columns, fontsize=8, frameon=False)
+
+
+def picture(figure: "Figure") -> dg.MarkdownMetadataValue:
+    """The figure as metadata that the UI shows; its titles are the text for those who cannot see it.
+
+    A picture of more than 100,000 characters is drawn coarser until it fits.
+    """
+    for axes in figure.axes:
+        axes.title.set_fontsize(10)
+    titles = "; ".join(title for axes in figure.axes if (title := axes.get_title()))
+    dpi = DPI
+    while len(encoded := base64.b64encode(_png(figure, dpi)).decode()) > MAX_PICTURE_CHARACTERS:
+        dpi = dpi * 2 // 3
+    return dg.MetadataValue.md(f"![{titles}](data:image/png;base64,{encoded})")
+
+
+def _png(figure: "Figure", dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()

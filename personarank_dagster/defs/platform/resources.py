@@ -1,0 +1,266 @@
+"""What assets are given: the project's configuration and outputs, the device, the progress display."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import dagster as dg
+from pydantic import Field, ValidationError
+
+from personarank_dagster.configuration.dataset import DatasetConfig, config_dir, dataset_names, load_dataset
+from personarank_dagster.configuration.settings import TrainConfig
+from personarank_dagster.core.encoders import Precision
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.platform.formats import OutputFormat, output_format
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED
+from personarank_dagster.storage.bucket import bucket_path
+from personarank_dagster.storage.files import link
+from personarank_dagster.storage.scratch import sweep_scratch
+from personarank_dagster.storage.versions import VersionStore, check_writable
+from personarank_dagster.vectors.vector_store import VectorStore
+
+if TYPE_CHECKING:
+    from personarank_dagster.encoding.devices import TrainingPrecision
+
+LOG_SECONDS = 10
+
+EXPORTING_ASSETS = ("trained_encoder", "reranked_candidates", "rerank_metrics")
+
+
+class ProjectResource(dg.ConfigurableResource[Any]):
+    """The configured datasets and where their outputs are kept. Set by the environment, not by run config."""
+
+    def dataset(self, name: str) -> DatasetConfig:
+        """Configuration of one dataset, read anew, so that an edit counts in the next step."""
+        return load_dataset(config_dir(), name)
+
+    def versions(self, asset: str, partition: str) -> VersionStore:
+        """Versions of one asset and partition."""
+        folder, bucket = self.shared_root() if partition == UNPARTITIONED else self._roots(partition)
+        if bucket is None:
+            return VersionStore(folder / "versions", asset, partition)
+        return VersionStore(bucket_path(bucket) / "versions", asset, partition, copies=folder / "copies")
+
+    def keep(self, partition: str) -> int:
+        """How many versions are kept; of what belongs to no dataset, as many as the dataset that keeps most."""
+        names = dataset_names(config_dir()) if partition == UNPARTITIONED else [partition]
+        return max(self.dataset(name).data.keep for name in names)
+
+    def format(self, asset: str, partition: str) -> OutputFormat[Any]:
+        """Format of one asset's output."""
+        unpartitioned = partition == UNPARTITIONED
+        return output_format(asset, "amazon" if unpartitioned else self.dataset(partition).data.schema)
+
+    def refresh_links(self, dataset: str) -> None:
+        """Point the links for people to the current versions; a kill after publishing can have left them behind."""
+        config = self.dataset(dataset)
+        for asset in EXPORTING_ASSETS:
+            if version := self.versions(asset, dataset).find_current():
+                for name, file in self.format(asset, dataset).exports.items():
+                    link(version.directory / file, config.data.out_root / name)
+
+    def sweep_staging(self, asset: str, dataset: str) -> None:
+        """Remove what unfinished work left for an asset that is published now."""
+        sweep_scratch(self.dataset(dataset).data.out_root / "staging", only=asset)
+
+    def vectors(self, dataset: str, fingerprint: str) -> VectorStore:
+        """Vectors of texts by one encoder."""
+        return VectorStore(self.dataset(dataset).data.out_root / "vectors", fingerprint)
+
+    def check_writable(self, dataset: str) -> None:
+        """Raise StorageError, with the reason, if outputs of a dataset cannot be written."""
+        folder, bucket = self._roots(dataset)
+        check_writable(folder)
+        if bucket is not None:
+            check_writable(bucket_path(bucket))
+
+    def shared_root(self) -> tuple[Path, str | None]:
+        """Folder and bucket of outputs that belong to no dataset: those that hold the datasets' own."""
+        folders, buckets = zip(*map(self._roots, dataset_names(config_dir())), strict=True)
+        folder = Path(os.path.commonpath([folder.parent for folder in folders]))
+        named = [bucket.rpartition("/")[0] for bucket in buckets if bucket]
+        bucket = os.path.commonpath([name.replace("://", "/", 1) for name in named]) if all(buckets) else ""
+        return folder, bucket.replace("/", "://", 1) if "/" in bucket else None
+
+    def _roots(self, dataset: str) -> tuple[Path, str | None]:
+        """Folder on this machine, and bucket if the versions lie in one."""
+        config = self.dataset(dataset)
+        return config.data.out_root, config.bucket
+
+
+class GpuResource(dg.ConfigurableResource[Any]):
+    """The device that computes. `auto` takes a GPU where there is one, and bf16 where the device has it."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="cpu, cuda, mps, or auto: the best that is there."
+    )
+    devices: int = Field(
+        0, ge=0, le=64, description="How many GPUs may be used at once, by num_gpus; 0: all that are there."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="Precision of encoding and training; auto: bf16 where the hardware computes in it.",
+    )
+    memory_share: float = Field(1.0, ge=0.05, le=1, description="Share of a GPU's memory that a step may take.")
+
+    def torch_device(self) -> str:
+        """Name of the device for torch; a GPU then gives this process no more than the memory share.
+
+        Raises ConfigError if it was asked for and is not there, or has fewer devices.
+        """
+        import torch
+
+        device, _ = self._chosen_device()
+        if device == "cuda":
+            for number in range(self.num_devices()):
+                torch.cuda.set_per_process_memory_fraction(self.memory_share, number)
+        return device
+
+    def num_devices(self) -> int:
+        """How many devices may be used. Raises ConfigError if fewer are there."""
+        import torch
+
+        device, _ = self._chosen_device()
+        there = torch.cuda.device_count() if device == "cuda" else 1
+        if self.devices > there:
+            raise ConfigError(
+                f"gpu.devices must be at most {there}, as many as {device} has here, got {self.devices}"
+            )
+        return self.devices or there
+
+    def torch_devices(self, number: int) -> list[str]:
+        """Devices for so many processes, which share a CPU's cores. Raises ConfigError if there are not as many."""
+        device = self.torch_device()
+        if device == "cpu" or number <= 1:
+            return [device] * max(1, number)
+        allowed = self.num_devices()
+        if number > allowed:
+            why = "gpu.devices allows no more" if self.devices else f"{device} has no more here"
+            raise ConfigError(f"num_gpus must be at most {allowed}, got {number}: {why}")
+        return [f"{device}:{index}" for index in range(number)]
+
+    def encoding_precision(self) -> Precision:
+        """Precision of encoding on the chosen device."""
+        return self._chosen_precision()[0]
+
+    def training_precision(self, config: TrainConfig) -> "TrainingPrecision":
+        """Precision of a training on the chosen device; `amp: false` and heads have fp32 whatever is configured."""
+        from personarank_dagster.encoding.devices import training_precision
+
+        if self.precision == "auto" or not config.amp or config.tune == "head":
+            return training_precision(config, self._chosen_device()[0])
+        return self.precision
+
+    def description(self) -> dict[str, str | int | float]:
+        """What was chosen and why, as metadata."""
+        (device, why), (precision, why_precise) = self._chosen_device(), self._chosen_precision()
+        chosen: dict[str, str | int | float] = {
+            "device": device,
+            "device_reason": why,
+            "precision": precision,
+            "precision_reason": why_precise,
+            "devices": self.num_devices(),
+        }
+        return chosen | ({"memory_share": self.memory_share} if device == "cuda" else {})
+
+    def _chosen_device(self) -> tuple[str, str]:
+        import torch
+
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        if self.device == "auto":
+            device = next(name for name in available if available[name])
+            return device, f"auto: there is {' and '.join(name for name in available if available[name])}"
+        if not available[self.device]:
+            raise ConfigError(f"gpu.device {self.device}: this machine has none; set gpu.device to auto or cpu")
+        return self.device, "as configured"
+
+    def _chosen_precision(self) -> tuple[Precision, str]:
+        if self.precision != "auto":
+            return self.precision, "as configured"
+        from personarank_dagster.encoding.devices import computes_in_bf16
+
+        device, _ = self._chosen_device()
+        if computes_in_bf16(device):
+            return "bf16", f"auto: {device} computes in it"
+        return "fp32", f"auto: {device} has no bf16"
+
+
+def bounded(gpu: GpuResource) -> dg.ResourceDefinition:
+    """The resource for Definitions: numbers out of bounds are refused when a run is launched.
+
+    Dagster's own types of configuration have closed lists but no bounds, and a resource is only built by the first
+    step; what maps the configuration is called at the launch.
+    """
+    definition = gpu.get_resource_definition()
+
+    def within_bounds(config: dict[str, Any]) -> dict[str, Any]:
+        try:
+            GpuResource(**config)
+        except ValidationError as error:
+            rules = "; ".join(f"gpu.{_broken_rule(one)}" for one in error.errors())
+            raise dg.DagsterInvalidConfigError(rules, [], config) from None  # type: ignore[no-untyped-call]
+        return config
+
+    return dg.configured(definition, config_schema=definition.config_schema.as_field())(within_bounds)
+
+
+def _broken_rule(error: Mapping[str, Any]) -> str:
+    rule = error["msg"].replace("Input should", "must")
+    return f"{'.'.join(map(str, error['loc']))} {rule}, got {error['input']!r}"
+
+
+Advance = Callable[[int], None]
+
+
+class ProgressResource(dg.ConfigurableResource[Any]):
+    """Shows how far a long step is: throttled numbers in the UI and, from the command line, a bar."""
+
+    terminal: bool = Field(False, description="Also draw progress bars in the terminal.")
+
+    @contextmanager
+    def track(self, context: dg.AssetExecutionContext, task: str, total: int) -> Iterator[Advance]:
+        """Give a function that takes the number of units finished since its last call."""
+        label = f"{context.partition_key} · {task}" if context.has_partition_key else task
+        with _bar(label, total, shown=self.terminal and total > 0) as advance_bar:
+            started = last = time.monotonic()
+            done = 0
+
+            def advance(count: int) -> None:
+                nonlocal done, last
+                done += count
+                advance_bar(count)
+                now = time.monotonic()
+                if now - last >= LOG_SECONDS or (done == total and now - started >= LOG_SECONDS):
+                    last = now
+                    rate = done / (now - started)
+                    left = (total - done) / rate
+                    context.log.info(f"{task}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left")
+                    _observe(context, task=task, done=done, of=total, per_second=rate, seconds_left=left)
+
+            yield advance
+
+
+def _observe(context: dg.AssetExecutionContext, **numbers: Any) -> None:
+    """Show numbers on the page of the asset while its step runs."""
+    partition = context.partition_key if context.has_partition_key else None
+    context.log_event(dg.AssetObservation(context.asset_key, partition=partition, metadata=numbers))
+
+
+@contextmanager
+def _bar(label: str, total: int, *, shown: bool) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    description, rate = TextColumn("{task.description}"), TextColumn("{task.fields[rate]}")
+    columns = (description, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        task = progress.add_task(label, total=total, rate="")
+
+        def advance(count: int) -> None:
+            speed = progress.tasks[task].speed
+            progress.update(task, advance=count, rate=f"{speed:.1f}/s" if speed else "")
+
+        yield advance

@@ -1,0 +1,1 @@
+"""Reranked lists and what they gain: their assets, their checks, pictures, explanations."""

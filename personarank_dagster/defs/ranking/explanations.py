@@ -1,0 +1,81 @@
+"""Why a user's reranked list is as it is: places, personas, and the interactions that speak for them."""
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from personarank_dagster.core.errors import InputError, StorageError
+from personarank_dagster.defs.platform.resources import ProjectResource
+
+# Ids that are compared with an unknown one.
+COMPARED_IDS, CLOSE_MATCHES = 20_000, 3
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A user's list, best first: one dict per place, with the persona's texts and the interactions behind it."""
+
+    user_id: str
+    alpha: float
+    places: list[dict[str, Any]]
+
+    @property
+    def note(self) -> str | None:
+        """Why the candidates kept their order, where they did."""
+        if all(place["persona_score"] is None for place in self.places):
+            return "no persona scores (no profile, or no item with personas): the candidates keep their order"
+        return None
+
+
+def explain(project: ProjectResource, partition: str, user_id: str, *, top: int) -> Explanation:
+    """The first places of a user's current list. Raises InputError for an unknown user, naming similar ids."""
+    lists = _table(project, "reranked_candidates", partition)
+    own = lists.filter(pl.col("user_id") == user_id).collect(engine="streaming")
+    if own.is_empty():
+        raise InputError(_unknown(user_id, partition, lists))
+    shown = own.sort("rank").head(top)
+    personas = _table(project, "personas", partition)
+    texts = personas.select("unique_persona_id", persona="name", rationale="preference_rationale")
+    items = personas.group_by("item_id").agg(item_summary=pl.col("item_summary").first())
+    told = (
+        shown.lazy()
+        .join(texts, on="unique_persona_id", how="left", maintain_order="left")
+        .join(items, on="item_id", how="left", maintain_order="left")
+        .select(
+            "rank", "candidate_rank", "item_id", "item_summary", "score", "candidate_score", "persona_score",
+            "unique_persona_id", "persona", "rationale", "interactions",
+        )
+        .collect()
+        .to_dicts()
+    )  # fmt: skip
+    behind = _interactions(project, partition, user_id)
+    for place in told:
+        place["interactions"] = [part | behind.get(part["item_id"], {}) for part in place["interactions"]]
+    return Explanation(user_id, own["alpha"][0], told)
+
+
+def _interactions(project: ProjectResource, partition: str, user_id: str) -> dict[str, dict[str, Any]]:
+    """Rating and item summary of a user's interactions by item; of a repeated one, the last."""
+    rows = _table(project, "histories", partition).filter(pl.col("user_id") == user_id)
+    found = rows.select("item_id", "rating", "item_summary").collect(engine="streaming")
+    return {row.pop("item_id"): row for row in found.to_dicts()}
+
+
+def _unknown(user_id: str, partition: str, lists: pl.LazyFrame) -> str:
+    users = lists.filter(pl.col("rank") == 1).select("user_id")
+    similar = users.filter(pl.col("user_id").str.starts_with(user_id[:2])).head(COMPARED_IDS).collect()["user_id"]
+    if similar.is_empty():
+        similar = users.head(COMPARED_IDS).collect()["user_id"]
+    close = difflib.get_close_matches(user_id, similar.to_list(), n=CLOSE_MATCHES, cutoff=0.5)
+    hint = f"did you mean {', '.join(close)}?" if close else f"there are users such as {', '.join(similar.head(3))}"
+    return f"{partition}: unknown user {user_id}; {hint}"
+
+
+def _table(project: ProjectResource, asset: str, partition: str) -> pl.LazyFrame:
+    version = project.versions(asset, partition).find_current()
+    if version is None:
+        raise StorageError(f"{asset} ({partition}): never materialised; `personarank run --partition {partition}`")
+    table: pl.LazyFrame = project.format(asset, partition).read(version.directory, lazy=True)
+    return table

@@ -1,0 +1,28 @@
+"""Pictures of a training."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from personarank_dagster.defs.platform.figures import legend_below, new_figure, picture
+
+
+def training_curves(
+    losses: list[float], refit_losses: list[float], evaluations: list[Mapping[str, float]], best_step: int
+) -> dg.MarkdownMetadataValue:
+    """The loss of every step; beside it, where users were held out, their metrics and the step that counts."""
+    figure, (loss, *metric) = new_figure(columns=2 if evaluations else 1)
+    loss.plot(range(1, len(losses) + 1), losses, label="with held-out users")
+    if refit_losses:
+        loss.plot(range(1, len(refit_losses) + 1), refit_losses, label="on all users")
+        legend_below(loss, columns=2)
+    loss.set(title="loss", xlabel="step")
+    for axes in metric:
+        for name in ("accuracy@1", "ndcg@10_sampled", "ndcg@10_hard"):
+            steps, values = zip(*((entry["step"], entry[name]) for entry in evaluations), strict=True)
+            axes.plot(steps, values, label=name, marker=".")
+        axes.axvline(best_step, color="#555555", lw=1, ls="--")
+        best = f"step {best_step}" if best_step else "the untrained encoder"
+        axes.set(title=f"held-out users; counts: {best}", xlabel="step")
+        legend_below(axes, columns=3)
+    return picture(figure)

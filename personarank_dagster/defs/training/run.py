@@ -1,0 +1,177 @@
+"""Run a training for the asset: in this process or, on several devices, as ranks that torchrun starts."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import msgspec
+import polars as pl
+from dagster._core.errors import DagsterPipesExecutionError
+
+from personarank_dagster.configuration.dataset import DatasetConfig, config_dir
+from personarank_dagster.configuration.settings import TrainConfig
+from personarank_dagster.core.encoders import TRAINING_JSON, EncoderInfo
+from personarank_dagster.core.errors import EncoderError
+from personarank_dagster.defs.platform.embedding import Embedder
+from personarank_dagster.defs.platform.resources import GpuResource
+from personarank_dagster.defs.training.pictures import training_curves
+from personarank_dagster.storage.encoder_directory import open_encoder
+from personarank_dagster.storage.files import storage_errors
+
+if TYPE_CHECKING:
+    from personarank_dagster.encoding.devices import TrainingPrecision
+    from personarank_dagster.encoding.training.trained import TrainedEncoder
+
+OBSERVATION_SECONDS = 15
+
+# What stands in an evaluation beside the metrics.
+NO_METRICS = ("step", "best_by", "standard_error")
+
+Numbers = Mapping[str, float]
+OnStep = Callable[[int, int, Numbers], None]
+Tables = Mapping[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class TrainingMeans:
+    """What a training computes on, by the GPU resource: as many processes on one kind of device."""
+
+    device: str
+    processes: int
+    precision: "TrainingPrecision"
+    memory_share: float
+
+    @classmethod
+    def of(cls, gpu: GpuResource, config: TrainConfig) -> "TrainingMeans":
+        """`num_gpus` devices, one for heads. Raises ConfigError if the resource has fewer."""
+        processes = len(gpu.torch_devices(1 if config.tune == "head" else config.num_gpus))
+        return cls(gpu.torch_device(), processes, gpu.training_precision(config), gpu.memory_share)
+
+
+@dataclass(frozen=True)
+class WrittenEncoder:
+    """An encoder that other processes trained and wrote into a folder."""
+
+    info: EncoderInfo
+    folder: Path
+    costs: Mapping[str, float]
+
+    def check(self) -> None:
+        """Nothing: the ranks have checked it before they wrote it."""
+
+    def save(self, directory: Path) -> None:
+        """Copy it."""
+        shutil.copytree(self.folder, directory, dirs_exist_ok=True)
+
+    def cost(self) -> Mapping[str, float]:
+        """What the training took, as the first rank measured it."""
+        return self.costs
+
+    def record(self) -> dict[str, Any]:
+        """The content of `training.json`."""
+        record: dict[str, Any] = msgspec.json.decode((self.folder / TRAINING_JSON).read_bytes())
+        return record
+
+
+def train(
+    context: dg.AssetExecutionContext,
+    config: DatasetConfig,
+    tables: Tables,
+    embedder: Embedder,
+    *,
+    means: TrainingMeans,
+    checkpoints: Path,
+) -> tuple["TrainedEncoder | WrittenEncoder", Mapping[str, int]]:
+    """The trained encoder, and how many selections were left out, by reason."""
+    from personarank_dagster.encoding.train import train_encoder, training_tables
+    from personarank_dagster.encoding.training.trainer import TrainingRun, all_steps
+
+    prepared = training_tables(config, *tables.values())
+    left_out = prepared.pairs.left_out
+    if means.processes > 1:
+        return train_on_ranks(context, config, tables, means=means, checkpoints=checkpoints), left_out
+    steps = all_steps(prepared.pairs.frame.height, config.train)
+    with embedder.progress.track(context, "training", steps) as advance, storage_errors(checkpoints):
+        run = TrainingRun(means.device, means.precision, observer(context, advance), checkpoints)
+        trained = train_encoder(config, prepared, embedder.by_model, run)
+    return trained, left_out
+
+
+def observer(context: dg.AssetExecutionContext, advance: Callable[[int], None]) -> OnStep:
+    """Moves the progress on, and observes the asset with the numbers of the training every now and then."""
+    last = 0.0
+
+    def on_step(step: int, steps: int, numbers: Numbers) -> None:
+        nonlocal last
+        if "loss" in numbers:
+            advance(1)
+        now = time.monotonic()
+        if "loss" not in numbers or now - last >= OBSERVATION_SECONDS:
+            last = now
+            found = {"step": step, "steps": steps, **numbers}
+            context.log_event(dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=found))
+
+    return on_step
+
+
+def train_on_ranks(
+    context: dg.AssetExecutionContext,
+    config: DatasetConfig,
+    tables: Tables,
+    *,
+    means: TrainingMeans,
+    checkpoints: Path,
+) -> WrittenEncoder:
+    """Train on several devices, or in as many CPU processes, started by torchrun; the first one reports.
+
+    Raises EncoderError with the message of the rank that failed first.
+    """
+    out = checkpoints / "ranks"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    for name, table in tables.items():
+        table.write_parquet(out / f"{name}.parquet")
+    inputs = [argument for name in tables for argument in (f"--{name}", str(out / f"{name}.parquet"))]
+    command = [
+        *(sys.executable, "-m", "personarank_dagster.encoding.launch", "--standalone"),
+        *("--nproc-per-node", str(means.processes), "-m", "personarank_dagster.encoding.train"),
+        *("--config-dir", str(config_dir()), "--dataset", config.name, "--device", means.device),
+        *("--precision", means.precision, "--memory-share", str(means.memory_share)),
+        *("--out", str(out), "--checkpoints", str(checkpoints), *inputs),
+    ]
+    try:
+        dg.PipesSubprocessClient().run(command=command, context=context)
+    except DagsterPipesExecutionError as error:
+        raise EncoderError(first_error(out) or f"trained_encoder: torchrun failed: {error}") from error
+    costs: dict[str, float] = msgspec.json.decode((out / "cost.json").read_bytes())
+    encoder = open_encoder(out / "encoder")
+    return WrittenEncoder(encoder.info, encoder.path, costs)
+
+
+def first_error(out: Path) -> str | None:
+    """Message of the rank that failed first: the others fail because of it."""
+    files = sorted(out.glob("error-*.txt"), key=lambda path: path.stat().st_mtime_ns)
+    if not files:
+        return None
+    rank = files[0].stem.partition("-")[2]
+    return f"trained_encoder: rank {rank} failed: {files[0].read_text()}"
+
+
+def training_metadata(record: Mapping[str, Any], cost: Numbers) -> dict[str, Any]:
+    """Numbers that the UI plots from training to training, and the curves of this one."""
+    losses, base, final = record["losses"], record["base"], record["final"]
+    return {
+        "steps": len(losses),
+        "best_step": record["best_step"],
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        **{f"base {name}": value for name, value in base.items() if name not in NO_METRICS},
+        **{f"final {name}": value for name, value in final.items() if name not in NO_METRICS},
+        **cost,
+        "curves": training_curves(losses, record["refit_losses"], record["evaluations"], record["best_step"]),
+    }

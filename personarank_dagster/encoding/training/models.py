@@ -1,0 +1,222 @@
+"""What is trained: how texts and personas become vectors, and the loss of a batch of pairs."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
+
+from personarank_dagster.configuration.settings import TrainConfig
+from personarank_dagster.core.encoders import Side
+from personarank_dagster.core.profiles import FloatArray
+from personarank_dagster.encoding.training import loss
+from personarank_dagster.encoding.training.batches import TrainingData
+from personarank_dagster.encoding.training.ranks import gather_rows, own_chunks, rank_and_world
+
+# Padded tokens that are encoded at once, by kind of device: as many as its caches or its memory take well.
+CHUNK_TOKENS = {"cpu": 1536, "cuda": 32_768, "mps": 16_384}
+# Memory of a GPU for each of them: an encoder of 24 layers and 1024 dimensions keeps 0.8 MiB of activations a token.
+BYTES_A_TOKEN = 2 << 20
+TOKENIZED_AT_ONCE = 1024
+
+
+class ProfilePersonaModel(nn.Module):
+    """Loss of a batch of pairs; how texts become unit vectors is up to the verbs of the subclasses.
+
+    With `negatives: catalogue` the softmax is over a pool: all personas, or as many as `negative_pool` says, drawn
+    anew for each epoch. The personas of the batch are always in it.
+    """
+
+    def __init__(self, data: TrainingData, config: TrainConfig) -> None:
+        super().__init__()
+        self.settings = config
+        self.persona_items: Tensor
+        self.pool: Tensor
+        self.register_buffer("persona_items", torch.from_numpy(data.persona_items), persistent=False)
+        # Part of a checkpoint: a training that continues within an epoch must see the same negatives.
+        self.register_buffer("pool", self._draw_pool(epoch=0))
+
+    @abstractmethod
+    def interactions(self, texts: Tensor) -> Tensor:
+        """Unit vectors (texts, dim) of interaction texts, given by row."""
+
+    @abstractmethod
+    def personas(self, rows: Tensor) -> Tensor:
+        """Unit vectors (rows, dim) of personas, given by row."""
+
+    def start_epoch(self, epoch: int) -> None:
+        """Draw the epoch's pool."""
+        self.pool = self._draw_pool(epoch).to(self.pool.device)
+
+    def compared(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows (personas,) of the personas in the softmax, the place of each target in them, unit vectors."""
+        rows, positives = torch.unique(targets, return_inverse=True)
+        if self.settings.negatives == "catalogue":
+            rows = torch.cat([rows, self.pool[~torch.isin(self.pool, rows)]])
+        return rows, positives, self.personas(rows)
+
+    def forward(
+        self, texts: Tensor, text_weights: Tensor, targets: Tensor, users: Tensor, neighbours: Tensor
+    ) -> dict[str, Tensor]:
+        """Loss of the batch that `PairCollator` made."""
+        interactions = self.interactions(texts)
+        rows, positives, personas = self.compared(targets)
+        # Cosines are divided by a small temperature: they are no place for few bits.
+        with torch.autocast(interactions.device.type, enabled=False):
+            cosines = loss.weighted_profiles(interactions, text_weights) @ personas.T
+            return {"loss": self._loss(cosines, positives, self.persona_items[rows], users, neighbours)}
+
+    def _loss(self, scores: Tensor, positives: Tensor, items: Tensor, users: Tensor, neighbours: Tensor) -> Tensor:
+        settings = self.settings
+        if settings.loss == "listwise":
+            columns, item_of_persona = torch.unique(items, return_inverse=True)
+            scores = loss.listwise_scores(scores, positives, item_of_persona)
+            positives, items = item_of_persona[positives], columns
+        excluded = torch.zeros_like(scores, dtype=torch.bool)
+        if settings.mask_same_item:
+            excluded |= loss.siblings(items, positives)
+        if settings.mask_same_user:
+            excluded |= loss.same_user(users, positives, scores.shape[1])
+        if settings.mask_percpos:
+            excluded |= loss.above_positive_share(scores, positives, settings.percpos_threshold)
+        if settings.hard_negatives:
+            excluded |= loss.not_neighbours(items, neighbours[:, : settings.hard_negatives])
+        return loss.info_nce(
+            scores,
+            positives,
+            excluded=loss.with_a_negative(excluded, scores, positives),
+            temperature=settings.temperature,
+            label_smoothing=settings.label_smoothing,
+        )
+
+    def _draw_pool(self, epoch: int) -> Tensor:
+        everything = len(self.persona_items)
+        size = min(self.settings.negative_pool or everything, everything)
+        if size == everything:
+            return torch.arange(everything)
+        rng = np.random.default_rng([self.settings.seed, epoch])
+        return torch.from_numpy(np.sort(rng.choice(everything, size, replace=False)))
+
+
+class HeadModel(ProfilePersonaModel):
+    """`tune: head`: one linear map per side, identity at the start, on vectors of the frozen encoder."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        config: TrainConfig,
+        interaction_vectors: FloatArray,
+        persona_vectors: FloatArray,
+    ) -> None:
+        super().__init__(data, config)
+        dimension = persona_vectors.shape[1]
+        self.query, self.document = (nn.Linear(dimension, dimension, bias=False) for _ in range(2))
+        nn.init.eye_(self.query.weight)
+        nn.init.eye_(self.document.weight)
+        self.interaction_vectors: Tensor
+        self.persona_vectors: Tensor
+        self.register_buffer("interaction_vectors", torch.from_numpy(interaction_vectors), persistent=False)
+        self.register_buffer("persona_vectors", torch.from_numpy(persona_vectors), persistent=False)
+
+    def interactions(self, texts: Tensor) -> Tensor:
+        return normalize(self.query(self.interaction_vectors[texts]), dim=1)
+
+    def personas(self, rows: Tensor) -> Tensor:
+        return normalize(self.document(self.persona_vectors[rows]), dim=1)
+
+
+class EncoderModel(ProfilePersonaModel):
+    """`tune: full` and `tune: lora`: the encoder itself is trained, whichever of its weights are not frozen.
+
+    A batch is encoded in chunks of texts of like length. No chunk keeps its activations: `checkpoint` computes them
+    again when its gradient is due, with the same dropout, so a batch of any size needs the memory of one chunk
+    (gradient caching, arXiv 2101.06983). With several ranks each encodes its share of the batch's chunks.
+
+    Every persona in the softmax is encoded anew and has its gradient. Vectors that were kept from earlier steps would
+    be attracted by their own users and repelled by nobody: such an encoder maps all personas to one place.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        config: TrainConfig,
+        encoder: SentenceTransformer,
+        interaction_texts: Sequence[str],
+        persona_texts: Sequence[str],
+    ) -> None:
+        super().__init__(data, config)
+        self.encoder = encoder
+        self.interaction_texts, self.persona_texts = interaction_texts, persona_texts
+        self.interaction_tokens = num_tokens(encoder, interaction_texts, "query")
+        self.persona_tokens = num_tokens(encoder, persona_texts, "document")
+        self.texts_encoded = 0
+
+    def interactions(self, texts: Tensor) -> Tensor:
+        return self._encode(self.interaction_texts, self.interaction_tokens, texts.tolist(), "query")
+
+    def personas(self, rows: Tensor) -> Tensor:
+        return self._encode(self.persona_texts, self.persona_tokens, rows.tolist(), "document")
+
+    def train(self, mode: bool = True) -> "EncoderModel":
+        super().train(mode)
+        self.encoder.train(mode and self.settings.dropout)
+        return self
+
+    def _encode(self, texts: Sequence[str], tokens: Sequence[int], rows: list[int], side: Side) -> Tensor:
+        """Unit vectors (rows, dim) with gradient, where gradients are on."""
+        self.texts_encoded += len(rows)
+        device = self.persona_items.device
+        share = -(-len(rows) // rank_and_world()[1])
+        chunks = length_chunks([tokens[row] for row in rows], chunk_tokens(device), at_most=share)
+        own, by_rank = own_chunks(list(chunks))
+        # A rank without a text encodes one for nothing: all wait for its gradient of every weight, be it zero.
+        encoded = [
+            checkpoint(self._vectors, [texts[rows[i]] for i in chunk], side, use_reentrant=False)
+            for chunk in own or [by_rank[0][0][:1]]
+        ]
+        vectors = torch.cat(encoded)[: sum(map(len, own))]
+        order = [i for chunks_of_rank in by_rank for chunk in chunks_of_rank for i in chunk]
+        gathered = gather_rows(vectors, [sum(map(len, chunks_of_rank)) for chunks_of_rank in by_rank])
+        return gathered[np.argsort(order)]
+
+    def _vectors(self, texts: list[str], side: Side) -> Tensor:
+        features = self.encoder.preprocess(texts, prompt=self.encoder.prompts[side])
+        device = self.persona_items.device
+        on_device = {key: value.to(device) for key, value in features.items() if torch.is_tensor(value)}
+        return normalize(self.encoder(features | on_device)["sentence_embedding"].float(), dim=1)
+
+
+def chunk_tokens(device: torch.device) -> int:
+    """Padded tokens to encode at once: on a GPU no more than the memory that this process may take is for."""
+    tokens = CHUNK_TOKENS[device.type]
+    if device.type != "cuda":
+        return tokens
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return min(tokens, int(memory * torch.cuda.get_per_process_memory_fraction(device)) // BYTES_A_TOKEN)
+
+
+def length_chunks(tokens: Sequence[int], budget: int, *, at_most: int) -> Iterator[list[int]]:
+    """Places of texts, longest first, in chunks of up to `budget` padded tokens and `at_most` texts, but of one."""
+    by_length = np.argsort(-np.asarray(tokens), kind="stable").tolist()
+    begin = 0
+    while begin < len(by_length):
+        size = max(1, min(at_most, budget // max(1, tokens[by_length[begin]])))
+        yield by_length[begin : begin + size]
+        begin += size
+
+
+def num_tokens(encoder: SentenceTransformer, texts: Sequence[str], side: Side) -> list[int]:
+    """Tokens that the encoder reads of each text, its prompt included."""
+    return [
+        int(count)
+        for block in _blocks(texts, TOKENIZED_AT_ONCE)
+        for count in encoder.preprocess(block, prompt=encoder.prompts[side])["attention_mask"].sum(dim=1)
+    ]
+
+
+def _blocks(texts: Sequence[str], size: int) -> Iterable[list[str]]:
+    return (list(texts[begin : begin + size]) for begin in range(0, len(texts), size))

@@ -1,0 +1,1 @@
+"""Generated datasets, with tastes that personas can find."""

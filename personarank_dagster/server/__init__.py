@@ -1,1 +1,0 @@
-"""The Dagster UI of this machine, and what guards it."""

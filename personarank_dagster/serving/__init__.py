@@ -1,0 +1,1 @@
+"""One user at a time: what an application calls, without Dagster."""

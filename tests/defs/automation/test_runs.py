@@ -1,0 +1,136 @@
+"""Materialisation in this process, of the cheap assets, on the committed sample data."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster._core.definitions.observe import observe
+
+from personarank_dagster.core import schemas
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.definitions import defs, project
+from personarank_dagster.defs.automation.runs import Outcome, execute, observe_raw_files, plan_run
+from personarank_dagster.defs.inputs.assets import raw_files
+from personarank_dagster.defs.platform.provenance import raw_version
+from personarank_dagster.raw import ingestion
+from personarank_dagster.raw.bad_lines import ReadRules
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("PERSONARANK_OUT_ROOT", str(tmp_path / "out"))
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def run(instance: dg.DagsterInstance, select: str, *, force: bool = False) -> Outcome:
+    return execute(defs, plan_run(defs, project, "amazon", select=select, force=force), instance)
+
+
+def materialization(instance: dg.DagsterInstance, asset: str) -> dg.AssetMaterialization | None:
+    event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+    return event.asset_materialization if event else None
+
+
+def test_a_table_is_published_with_its_counts_and_its_content_hash(instance: dg.DagsterInstance) -> None:
+    assert run(instance, "candidates").failures == {}
+    current = project.versions("candidates", "amazon").current().manifest
+    event = materialization(instance, "candidates")
+    assert event is not None
+    numbers = {key: value.value for key, value in event.metadata.items()}
+    assert numbers["dagster/row_count"] == current.details["rows"]
+    assert numbers["rows_read"] == numbers["dagster/row_count"] + numbers["left_out"]
+    assert numbers["left out: padding"] > 0
+    assert (event.tags or {})["dagster/data_version"] == current.data_version
+
+
+def test_the_same_input_gives_the_same_data_version(instance: dg.DagsterInstance) -> None:
+    versions = []
+    for _ in range(2):
+        run(instance, "histories", force=True)
+        versions.append(project.versions("histories", "amazon").current().manifest)
+    assert versions[0].version != versions[1].version
+    assert versions[0].data_version == versions[1].data_version
+
+
+def test_a_plan_holds_what_is_stale_and_what_comes_after_it(instance: dg.DagsterInstance) -> None:
+    assert plan_run(defs, project, "amazon", select="selected_personas,+persona_cache").reasons == {
+        "personas": "never materialised",
+        "histories": "never materialised",
+        "selected_personas": "never materialised",
+        "trained_encoder": "never materialised",
+        "persona_cache": "never materialised",
+    }
+    run(instance, "personas,selected_personas")
+    assert plan_run(defs, project, "amazon", select="personas,selected_personas").reasons == {}
+    forced = plan_run(defs, project, "amazon", select="personas", force=True)
+    assert forced.reasons == {"personas": "forced"}
+
+
+def test_a_result_that_breaks_its_contract_is_not_published(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(instance, "ground_truth").failures == {}
+    good = project.versions("ground_truth", "amazon").current()
+    event = materialization(instance, "ground_truth")
+
+    repeated = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["i", "i"]}, schema=schemas.GROUND_TRUTH)
+    monkeypatch.setattr(ingestion, "read_ground_truth", lambda path, rules: ingestion.Ingested(repeated, read=2))
+    outcome = run(instance, "ground_truth", force=True)
+    assert "ground_truth (amazon): user_id, item_id must be unique" in outcome.failures["ground_truth"]
+    assert project.versions("ground_truth", "amazon").current() == good
+    assert materialization(instance, "ground_truth") == event
+
+
+def test_a_failing_blocking_check_stops_what_comes_after_it(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ingestion.read_personas
+
+    def read_with_a_blank_id(path: Path, rules: ReadRules, **options: Any) -> ingestion.Ingested:
+        ingested = read(path, rules, **options)
+        blank = pl.when(pl.col("item_id") == ingested.table["item_id"][0]).then(pl.lit(" ")).otherwise("item_id")
+        return replace(ingested, table=ingested.table.with_columns(item_id=blank))
+
+    monkeypatch.setattr(ingestion, "read_personas", read_with_a_blank_id)
+    outcome = run(instance, "personas,selected_personas")
+    assert "ids_of_personas_are_non_empty" in str(outcome.failures)
+    assert project.versions("selected_personas", "amazon").find_current() is None
+    assert materialization(instance, "selected_personas") is None
+
+
+def test_checks_are_recorded_for_their_partition(instance: dg.DagsterInstance) -> None:
+    assert run(instance, "candidates,histories,personas").failures == {}
+    key = dg.AssetCheckKey(dg.AssetKey("candidates"), "candidates_have_personas")
+    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    (evaluation,) = [record.event.dagster_event.asset_check_evaluation_data for record in records]
+    assert evaluation.passed
+    assert evaluation.metadata["total"].value == evaluation.metadata["bad"].value / evaluation.metadata["share"].value
+
+
+def test_raw_files_are_observed_per_partition(instance: dg.DagsterInstance) -> None:
+    source = next(source for source in raw_files if source.key == dg.AssetKey(["raw", "gt"]))
+    result = observe([source], instance=instance, resources={"project": project})
+    assert result.success
+    observed = {e.partition: e.data_version for e in result.asset_observations_for_node("raw__gt")}
+    assert observed.keys() == {"amazon", "yelp"}
+    assert observed["amazon"] != observed["yelp"]
+
+
+def test_a_run_from_the_command_line_observes_the_same_versions(instance: dg.DagsterInstance) -> None:
+    observe_raw_files(project, "amazon", instance)
+    records = instance.fetch_observations(dg.AssetKey(["raw", "gt"]), limit=5).records
+    (event,) = [record.event_log_entry.asset_observation for record in records]
+    assert event is not None
+    assert event.partition == "amazon"
+    assert event.data_version == raw_version(project.dataset("amazon"), "gt")
+
+
+@pytest.mark.parametrize("select", ["nothing_like_it", "raw/gt"])
+def test_a_selection_of_nothing_is_an_error(instance: dg.DagsterInstance, select: str) -> None:
+    with pytest.raises(ConfigError, match=rf"--select {select}: .*"):
+        plan_run(defs, project, "amazon", select=select)

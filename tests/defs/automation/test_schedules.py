@@ -1,0 +1,218 @@
+"""Ticks of schedules and sensors, evaluated through the Dagster API with the time set."""
+
+import gzip
+import os
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+
+from personarank_dagster.configuration.dataset import load_schedule
+from personarank_dagster.configuration.settings import ScheduleConfig
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.definitions import defs, project
+from personarank_dagster.defs.automation.due import QUIET_SECONDS, run_for_raw_files
+from personarank_dagster.defs.automation.freshness import age_in_days, metrics_are_recent
+from personarank_dagster.defs.automation.jobs import DATASET_JOBS
+from personarank_dagster.defs.automation.runs import (
+    PARTITION_ASSETS,
+    execute,
+    observe_raw_files,
+    plan_run,
+    reasons_to_run,
+)
+from personarank_dagster.defs.automation.schedules import dataset_schedule, dataset_schedules, schedules
+from personarank_dagster.defs.automation.sensors import raw_files_sensor
+from personarank_dagster.defs.platform.partitions import dataset_partitions
+from personarank_dagster.defs.platform.provenance import provenance
+from tests.workspace import copy_sample
+
+NIGHT = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+CONDITIONED = dg.AssetSelection.assets("personas", "selected_personas")
+VALIDATION = ScheduleConfig(job="data_validation_job", enabled=True)
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """An instance on a copy of the sample data whose files have lain still for a long time."""
+    copy_sample(tmp_path)
+    monkeypatch.setenv("PERSONARANK_CONFIG_DIR", str(tmp_path / "configs"))
+    monkeypatch.setenv("PERSONARANK_OUT_ROOT", str(tmp_path / "out"))
+    monkeypatch.setattr("personarank_dagster.defs.automation.due.QUIET_SECONDS", 0)
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def tick(instance: dg.DagsterInstance, at: datetime) -> list[dg.RunRequest] | str:
+    """Requests of amazon's schedule, or the reason of its skip."""
+    schedule = dataset_schedule("amazon", VALIDATION)
+    context = dg.build_schedule_context(instance, at, resources={"project": project}, repository_def=repository())
+    data = schedule.evaluate_tick(context)
+    return list(data.run_requests) or str(data.skip_message)
+
+
+def repository() -> dg.RepositoryDefinition:
+    return defs.get_repository_def()
+
+
+def run(request: dg.RunRequest, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    job = defs.resolve_job_def("data_validation_job")
+    selection = request.asset_selection
+    return job.execute_in_process(
+        instance=instance, partition_key=request.partition_key, asset_selection=selection, tags=dict(request.tags)
+    )
+
+
+def append_line(path: Path) -> None:
+    """Change a gzip file: one more member, with a blank line."""
+    with path.open("ab") as file:
+        file.write(gzip.compress(b"\n"))
+
+
+def test_a_tick_requests_one_run_for_its_partition_and_skips_until_something_changes(
+    instance: dg.DagsterInstance,
+) -> None:
+    (first,) = tick(instance, NIGHT)
+    assert (first.partition_key, first.tags["dataset"]) == ("amazon", "amazon")
+    assert first.asset_selection == [dg.AssetKey(asset) for asset in PARTITION_ASSETS[:5]]
+    assert run(first, instance).success
+    unchanged = "amazon: nothing that these assets depend on has changed since they were made"
+    assert tick(instance, NIGHT + timedelta(days=1)) == unchanged
+    append_line(project.dataset("amazon").raw_path("gt"))
+    (second,) = tick(instance, NIGHT + timedelta(days=2))
+    assert [key.path[-1] for key in second.asset_selection] == ["histories", "selected_personas", "ground_truth"]
+    assert second.tags["reason"] == "raw/gt changed"
+    assert second.tags["fingerprint"] != first.tags["fingerprint"]
+
+
+def test_a_changed_raw_file_makes_only_its_partition_stale(instance: dg.DagsterInstance) -> None:
+    names = dataset_partitions.get_partition_keys()
+    for name in names:
+        assert not execute(defs, plan_run(defs, project, name, select="ground_truth"), instance).failures
+    append_line(project.dataset("amazon").raw_path("gt"))
+    stale = {name: reasons_to_run(project, ["ground_truth"], name) for name in names}
+    assert stale == {"amazon": {"ground_truth": "raw/gt changed"}, "yelp": {}}
+
+
+def test_a_run_carries_dataset_fingerprint_and_process_however_it_was_launched(instance: dg.DagsterInstance) -> None:
+    job = defs.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=instance, partition_key="yelp", asset_selection=[dg.AssetKey("ground_truth")]
+    )
+    record = instance.get_run_by_id(result.run_id)
+    assert record.tags[PARTITION_NAME_TAG] == record.tags["dataset"] == "yelp"
+    assert len(record.tags["fingerprint"]) == 16
+    assert f":{os.getpid()}:" in record.tags["personarank/process"]
+
+
+def test_the_sensor_requests_a_run_once_per_content(instance: dg.DagsterInstance) -> None:
+    def run_keys() -> list[str]:
+        context = dg.build_sensor_context(instance, resources={"project": project}, definitions=defs)
+        return [request.run_key for request in raw_files_sensor.evaluate_tick(context).run_requests]
+
+    before = run_keys()
+    assert [key.split("-")[0] for key in before] == ["amazon", "yelp"]
+    assert run_keys() == before
+    append_line(project.dataset("yelp").raw_path("gt"))
+    after = run_keys()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
+def test_the_sensor_waits_until_a_file_lies_still(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("personarank_dagster.defs.automation.due.QUIET_SECONDS", QUIET_SECONDS)
+    project.dataset("yelp").raw_path("gt").touch()
+    waiting = run_for_raw_files(project, "yelp", instance)
+    assert re.fullmatch(r"yelp: a raw file changed \d s ago; waiting until none has for 60 s", str(waiting))
+    now = time.time()
+    monkeypatch.setattr("personarank_dagster.defs.automation.due.time.time", lambda: now + QUIET_SECONDS)
+    assert isinstance(run_for_raw_files(project, "yelp", instance), dg.RunRequest)
+    project.dataset("yelp").raw_path("gt").unlink()
+    assert str(run_for_raw_files(project, "yelp", instance)).endswith("gt.jsonl.gz is missing")
+
+
+def test_schedules_are_off_unless_their_file_says_otherwise(tmp_path: Path) -> None:
+    assert [one.name for one in schedules] == ["amazon_schedule", "yelp_schedule"]
+    assert all(one.default_status == dg.DefaultScheduleStatus.STOPPED for one in schedules)
+    (tmp_path / "films").mkdir()
+    assert not load_schedule(tmp_path, "films").enabled
+    (tmp_path / "films/schedule.yaml").write_text("cron: 30 4 * * 1\ntimezone: Europe/Berlin\nenabled: true\n")
+    schedule = dataset_schedule("films", load_schedule(tmp_path, "films"))
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("30 4 * * 1", "Europe/Berlin")
+    assert schedule.job_name == "full_refresh_job"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cron: daily", "schedule.yaml: cron must be a cron expression of five fields, .* got 'daily'"),
+        ("cron: 0 25 * * *", "schedule.yaml: cron must be a cron expression of five fields that can come true"),
+        ("timezone: Mars/Olympus", "schedule.yaml: timezone must be the name of a time zone, .*, got 'Mars/Olympus'"),
+        ("timezone: ../../etc/passwd", "schedule.yaml: timezone must be the name of a time zone"),
+        ("job: everything", "schedule.yaml: job must be one of full_refresh_job, .*, got 'everything'"),
+        ("enabled: sometimes", "schedule.yaml: enabled must be true or false, got 'sometimes'"),
+        ("every: day", "schedule.yaml: unknown key every; "),
+    ],
+)
+def test_a_schedule_that_breaks_a_rule_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films/schedule.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        dataset_schedule("films", load_schedule(tmp_path, "films"))
+
+
+def test_two_datasets_whose_schedules_would_have_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"differ in more than - and _, got my-films and my_films, whose schedules"):
+        dataset_schedules(["my-films", "my_films"])
+
+
+def test_every_job_covers_what_its_name_says() -> None:
+    def assets(name: str) -> set[str]:
+        return {key.path[-1] for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys}
+
+    caches, ranking = {"interaction_cache", "persona_cache"}, {"reranked_candidates", "rerank_metrics"}
+    assert assets("full_refresh_job") == set(PARTITION_ASSETS)
+    assert assets("data_validation_job") == set(PARTITION_ASSETS[:5])
+    assert assets("retrain_job") == {"trained_encoder"} | caches | ranking
+    assert assets("recache_job") == caches | ranking
+    assert assets("evaluate_job") == ranking
+    assert all(defs.resolve_job_def(name).partitions_def == dataset_partitions for name in DATASET_JOBS)
+
+
+def test_conditions_ask_for_what_comes_after_a_change_in_its_partition_alone(instance: dg.DagsterInstance) -> None:
+    for name in dataset_partitions.get_partition_keys():
+        observe_raw_files(project, name, instance)
+        for asset in ("personas", "selected_personas"):
+            instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=name))
+    first = dg.evaluate_automation_conditions(defs, instance, asset_selection=CONDITIONED)
+    instance.report_runless_asset_event(dg.AssetMaterialization("personas", partition="yelp"))
+    second = dg.evaluate_automation_conditions(defs, instance, asset_selection=CONDITIONED, cursor=first.cursor)
+    assert second.get_requested_partitions(dg.AssetKey("selected_personas")) == {"yelp"}
+
+
+def test_every_tick_records_the_age_of_the_metrics(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_from = provenance(project, "rerank_metrics", "amazon")
+    store = project.versions("rerank_metrics", "amazon")
+    store.publish(lambda folder: {}, run_id="run", data_version="1", provenance=made_from)
+    for day, status in ((0, "SUCCEEDED"), (29, "SUCCEEDED"), (31, "FAILED")):
+        monkeypatch.setattr(
+            "personarank_dagster.defs.automation.freshness.age_in_days", lambda *_, day=day: float(day)
+        )
+        tick(instance, NIGHT)
+        history = instance.event_log_storage.get_asset_check_execution_history
+        (record,) = history(metrics_are_recent.check_key, limit=9)
+        assert (record.status.value, record.run_id, record.partition) == (status, "run", "amazon")
+
+
+def test_the_age_of_metrics_is_counted_in_days() -> None:
+    assert age_in_days(NIGHT, NIGHT + timedelta(hours=36)) == 1.5

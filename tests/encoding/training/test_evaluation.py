@@ -1,0 +1,100 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from personarank_dagster.configuration.settings import TrainConfig
+from personarank_dagster.core.profiles import Windows
+from personarank_dagster.encoding.training.batches import PairBatches, TrainingData, split_by_user
+from personarank_dagster.encoding.training.evaluation import evaluate, make_validation, measure
+from personarank_dagster.encoding.training.models import HeadModel
+
+CONFIG = TrainConfig(st_path="tiny")
+# Two pairs; items 0 and 1 have two personas each, item 2 has one.
+DATA = TrainingData(
+    text_rows=np.array([0, 1]),
+    windows=Windows(np.array([0, 1]), np.array([1, 2])),
+    targets=np.array([1, 4]),
+    users=np.array([0, 1]),
+    persona_items=np.array([0, 0, 1, 1, 2]),
+    neighbours=np.array([[1, 2], [0, -1]]),
+)
+COSINES = torch.tensor([[0.9, 0.5, 0.95, 0.1, 0.2], [0.1, 0.2, 0.3, 0.4, 0.6]])
+
+
+def test_metrics_are_those_computed_by_hand() -> None:
+    metrics = measure(make_validation(DATA, CONFIG), COSINES)
+    # Pair 0: its persona is second of two; its item (0.9) is second behind item 1. Pair 1: first everywhere.
+    second = 1 / math.log2(3)
+    assert metrics == pytest.approx(
+        {
+            "accuracy@1": 0.5,
+            "mrr": 0.75,
+            "chance": 0.75,
+            "ndcg@10_sampled": (second + 1) / 2,
+            "ndcg@10_hard": (second + 1) / 2,
+            "standard_error": (1 - second) / 2,
+        }
+    )
+
+
+def test_only_the_items_of_a_pair_are_its_hard_items() -> None:
+    far = replace(DATA, neighbours=np.array([[2, -1], [0, -1]]))
+    metrics = measure(make_validation(far, CONFIG), COSINES)
+    assert metrics["ndcg@10_hard"] == 1.0
+    assert metrics["ndcg@10_sampled"] < 1.0
+
+
+def test_without_neighbours_the_sampled_items_choose_the_checkpoint() -> None:
+    assert make_validation(DATA, CONFIG).best_by == "ndcg@10_hard"
+    alone = replace(DATA, neighbours=np.full((2, 2), -1))
+    assert make_validation(alone, CONFIG).best_by == "ndcg@10_sampled"
+
+
+def test_an_evaluation_changes_neither_the_model_nor_the_random_numbers() -> None:
+    vectors = np.eye(5, 6, dtype=np.float32)
+    model = HeadModel(DATA, CONFIG, vectors, vectors).train()
+    state = torch.get_rng_state()
+    metrics = evaluate(model, make_validation(DATA, CONFIG))
+    # Profile 0 has cosine 1 with the first persona, and the second was selected; pair 1 has a choice of one.
+    assert metrics["accuracy@1"] == 0.5
+    assert metrics["mean_persona_cosine"] == pytest.approx(0.0)
+    assert model.training
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_users_are_held_out_whole_and_by_the_seed() -> None:
+    users = np.repeat(np.arange(10), 3)
+    data = TrainingData(
+        np.arange(30),
+        Windows(np.arange(30), np.arange(1, 31)),
+        users % 5,
+        users,
+        DATA.persona_items,
+        np.full((30, 1), -1),
+    )
+    train, validation = split_by_user(data, 0.2, seed=1)
+    assert validation is not None
+    assert (len(train), len(validation)) == (24, 6)
+    assert not set(train.users) & set(validation.users)
+    again = split_by_user(data, 0.2, seed=1)[1]
+    assert again is not None
+    assert again.users.tolist() == validation.users.tolist()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_nobody_is_held_out_where_that_is_no_user_or_everyone(share: float) -> None:
+    assert split_by_user(DATA, share, seed=1) == (DATA, None)
+
+
+def test_batches_by_user_keep_a_users_pairs_together_and_epochs_differ() -> None:
+    users = np.repeat(np.arange(6), 4)
+    batches = PairBatches(users, 8, seed=1, by_user=True)
+    first = list(batches)
+    assert all(len(set(users[batch])) == 2 for batch in first)
+    assert sorted(pair for batch in first for pair in batch) == list(range(24))
+    batches.set_epoch(1)
+    assert list(batches) != first
+    assert len(batches) == len(first) == 3
