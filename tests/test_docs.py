@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 import yaml
 
 from personarank_dagster.command_line.cli import main
-from personarank_dagster.configuration.settings import ScheduleConfig
+from personarank_dagster.configuration.settings import RerankConfig, ScheduleConfig, TrainConfig
 from personarank_dagster.configuration.strict_yaml import load_yaml
 from tests.workspace import ROOT
 
@@ -89,3 +90,14 @@ def test_the_conversion_in_the_documents_makes_a_folder_that_loads(tmp_path: Pat
     (code,) = blocks((ROOT / "docs/training.md").read_text(), "python")
     subprocess.run([sys.executable, "-c", code, folder], check=True)
     assert load_model(str(folder), max_len=32, device="cpu")
+
+
+def test_the_architecture_names_files_and_what_is_in_them() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    files = {path for path in re.findall(r"`([\w/]+\.py)`", text)}
+    contents = {path: (ROOT / "personarank_dagster" / path).read_text() for path in files}
+    settings = {field.name for one in (TrainConfig, RerankConfig) for field in msgspec.structs.fields(one)}
+    names = set(re.findall(r"`(?:\w+\.)?(\w+)`", text)) - settings
+    code = "\n".join(contents.values())
+    assert len(files) > 20
+    assert [name for name in names if not re.search(rf"(def|class) {name}\b", code)] == []

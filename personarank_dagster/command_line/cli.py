@@ -114,11 +114,15 @@ def explain(partition: str, user: str, top: int, as_json: bool) -> None:
     explain_and_report(partition, user, top=top, as_json=as_json)
 
 
-@main.command()
-@click.argument("asset", required=False)
-@_partition_option
-@_json_option
-@_project_options
+def _listing(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that goes through the versions of an asset, or of all, and of the partitions that are named."""
+    options = (click.argument("asset", required=False), _partition_option, _json_option, _project_options)
+    for option in reversed(options):
+        command = option(command)
+    return main.command()(command)
+
+
+@_listing
 @_plain_errors
 def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """List the versions of ASSET, or of all assets."""
@@ -155,11 +159,7 @@ def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
     retire_and_report(keep=keep, dry_run=dry_run, as_json=as_json)
 
 
-@main.command()
-@click.argument("asset", required=False)
-@_partition_option
-@_json_option
-@_project_options
+@_listing
 @_plain_errors
 def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """Hash every file of every version again. Exit code 1 if one is not what it was."""

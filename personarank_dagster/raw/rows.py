@@ -55,7 +55,17 @@ class ItemRow(Struct, gc=False):
     parent_asin: OptionalText = UNSET
 
 
-class ReviewRow(ItemRow, Generic[AspectsT], kw_only=True, gc=False):
+class ReviewedItemRow(ItemRow, kw_only=True, gc=False):
+    """Base of rows about a review, with all that public files say of one and most rows do not read."""
+
+    rating: Unread = UNSET
+    timestamp: Unread = UNSET
+    review_id: Unread = UNSET
+    review_title: Unread = UNSET
+    review_text: Unread = UNSET
+
+
+class ReviewRow(ReviewedItemRow, Generic[AspectsT], kw_only=True, gc=False):
     """One review inside a history."""
 
     rating: Rating
@@ -63,9 +73,6 @@ class ReviewRow(ItemRow, Generic[AspectsT], kw_only=True, gc=False):
     user_id: OptionalText = UNSET
     summary: OptionalString = UNSET
     extracted: AspectsT | OptionalString = UNSET
-    review_id: Unread = UNSET
-    review_title: Unread = UNSET
-    review_text: Unread = UNSET
 
 
 class HistoryRow(Struct, Generic[AspectsT], gc=False):
@@ -97,27 +104,29 @@ class ItemPersonasRow(ItemRow, kw_only=True, gc=False):
     persona_count: Unread = UNSET
 
 
-class SelectionRow(Struct, kw_only=True, gc=False):
-    """One selection inside `persona_selections`."""
+class JudgedRow(Struct, kw_only=True, gc=False):
+    """Base of rows about a selection: what the judge said of it."""
 
-    target_item_id: Text
-    selected_persona_id: Text
-    user_id: OptionalText = UNSET
     selected_persona_name: OptionalString = UNSET
     selection_reasoning: OptionalString = UNSET
     selected_persona: Unread = UNSET
 
 
-class SelectionsRow(Struct, kw_only=True, gc=False):
+class SelectionRow(JudgedRow, kw_only=True, gc=False):
+    """One selection inside `persona_selections`."""
+
+    target_item_id: Text
+    selected_persona_id: Text
+    user_id: OptionalText = UNSET
+
+
+class SelectionsRow(JudgedRow, kw_only=True, gc=False):
     """`selected`: one selection of a user, or all of them in `persona_selections`."""
 
     user_id: Text
     persona_selections: list[SelectionRow] | UnsetType | None = UNSET
     target_item_id: OptionalText = UNSET
     selected_persona_id: OptionalText = UNSET
-    selected_persona_name: OptionalString = UNSET
-    selection_reasoning: OptionalString = UNSET
-    selected_persona: Unread = UNSET
 
 
 class CandidateRow(ItemRow, kw_only=True, gc=False):
@@ -136,12 +145,10 @@ class CandidatesRow(Struct, kw_only=True, gc=False):
     context: Unread = UNSET
 
 
-class GroundTruthRow(ItemRow, kw_only=True, gc=False):
+class GroundTruthRow(ReviewedItemRow, kw_only=True, gc=False):
     """`gt`: a held-out item of a user."""
 
     user_id: Text
-    rating: Unread = UNSET
-    timestamp: Unread = UNSET
 
 
 class ItemSummaryRow(ItemRow, kw_only=True, gc=False):
@@ -152,30 +159,20 @@ class ItemSummaryRow(ItemRow, kw_only=True, gc=False):
     item_description: Unread = UNSET
 
 
-class ItemReviewRow(ItemRow, kw_only=True, gc=False):
+class ItemReviewRow(ReviewedItemRow, kw_only=True, gc=False):
     """`reviews`: who reviewed what, for the activity and popularity of the scenarios."""
 
     user_id: Text
-    rating: Unread = UNSET
-    timestamp: Unread = UNSET
-    review_id: Unread = UNSET
-    review_title: Unread = UNSET
-    review_text: Unread = UNSET
 
 
-class ReviewAspectsRow(ItemRow, Generic[AspectsT], kw_only=True, gc=False):
+class ReviewAspectsRow(ReviewedItemRow, Generic[AspectsT], kw_only=True, gc=False):
     """The aspects of one review inside an aspects file."""
 
     user_id: Text
     extracted_aspects: AspectsT | OptionalString = UNSET
-    review_id: Unread = UNSET
-    rating: Unread = UNSET
-    timestamp: Unread = UNSET
-    review_title: Unread = UNSET
-    review_text: Unread = UNSET
 
 
-class ItemAspectsRow(ItemRow, Generic[AspectsT], kw_only=True, gc=False):
+class ItemAspectsRow(ReviewedItemRow, Generic[AspectsT], kw_only=True, gc=False):
     """`aspects`: an item with its reviews' aspects (`aspects` or `reviews`), or one review (`review`, or flat)."""
 
     aspects: list[ReviewAspectsRow[AspectsT]] | UnsetType | None = UNSET
@@ -183,11 +180,6 @@ class ItemAspectsRow(ItemRow, Generic[AspectsT], kw_only=True, gc=False):
     review: ReviewAspectsRow[AspectsT] | UnsetType | None = UNSET
     user_id: OptionalText = UNSET
     extracted_aspects: AspectsT | OptionalString = UNSET
-    review_id: Unread = UNSET
-    rating: Unread = UNSET
-    timestamp: Unread = UNSET
-    review_title: Unread = UNSET
-    review_text: Unread = UNSET
     item_title: Unread = UNSET
     item_description: Unread = UNSET
     item_summary: Unread = UNSET
