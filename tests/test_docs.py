@@ -94,7 +94,7 @@ def test_the_conversion_in_the_documents_makes_a_folder_that_loads(tmp_path: Pat
 
 def test_the_architecture_names_files_and_what_is_in_them() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    files = {path for path in re.findall(r"`([\w/]+\.py)`", text)}
+    files = set(re.findall(r"`([\w/]+\.py)`", text))
     contents = {path: (ROOT / "personarank_dagster" / path).read_text() for path in files}
     settings = {field.name for one in (TrainConfig, RerankConfig) for field in msgspec.structs.fields(one)}
     names = set(re.findall(r"`(?:\w+\.)?(\w+)`", text)) - settings
