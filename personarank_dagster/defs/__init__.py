@@ -1,4 +1,4 @@
-"""Dagster, thin: partitions, resources, IO managers, assets, jobs."""
+"""Dagster, thin, stage by stage: inputs, training, caches, ranking, on one platform, run by one automation."""
 
 import warnings
 

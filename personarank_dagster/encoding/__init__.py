@@ -1,1 +1,1 @@
-"""torch: encoders that turn texts into vectors."""
+"""torch: texts into vectors by an encoder, and profiles against personas on a GPU."""

@@ -36,8 +36,9 @@ from personarank_dagster.encoding.training.callbacks import OnStep
 from personarank_dagster.encoding.training.evaluation import Metrics
 from personarank_dagster.encoding.training.neighbours import neighbours
 from personarank_dagster.encoding.training.ranks import end_rank, rank_and_world
-from personarank_dagster.encoding.training.trained import TrainedEncoder
+from personarank_dagster.encoding.training.trained_encoder import TrainedEncoder
 from personarank_dagster.encoding.training.trainer import Training, TrainingRun, train_encoder_weights, train_head
+from personarank_dagster.storage.encoder_directory import write_info
 
 # Items of the user's neighbourhood that a held-out target is ranked against.
 HARD_ITEMS = 50
@@ -46,7 +47,6 @@ HARD_ITEMS = 50
 ERROR_FILE = "error-{rank}.txt"
 COST_FILE = "cost.json"
 ENCODER_FOLDER = "encoder"
-INFO_FILE = "encoder.json"
 
 # Set by Dagster Pipes in the processes that it starts.
 PIPES_VARIABLE = "DAGSTER_PIPES_CONTEXT"
@@ -246,7 +246,7 @@ def throttled(say: Callable[[str], object], seconds: float = 10) -> OnStep:
 def _write(trained: TrainedEncoder, out: Path) -> None:
     folder = out / ENCODER_FOLDER
     trained.save(folder)
-    (folder / INFO_FILE).write_bytes(msgspec.json.encode(trained.info))
+    write_info(folder, trained.info)
     (out / COST_FILE).write_bytes(msgspec.json.encode(trained.cost()))
 
 

@@ -18,10 +18,10 @@ from typing import Any
 from upath import UPath
 
 from personarank_dagster.core.errors import StorageError
-from personarank_dagster.storage.files import is_unused, remove_unused, sha256_of, storage_errors
+from personarank_dagster.storage.disk import is_unused, remove_unused, sha256_of, storage_errors
 from personarank_dagster.storage.manifests import MANIFEST, Manifest, decode_manifest, encode_manifest
 from personarank_dagster.storage.places import POINTER, FolderPlace, Place
-from personarank_dagster.storage.processes import is_dead, is_of_this_machine, this_process
+from personarank_dagster.storage.process_identity import is_dead, is_of_this_machine, this_process
 
 OWNER = ".owner"
 # Of a process on another machine nothing is known; an upload that is older than this counts as left.

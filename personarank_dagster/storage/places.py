@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from personarank_dagster.storage.files import (
+from personarank_dagster.storage.disk import (
     STAGING,
     file_sha256,
     flush,

@@ -22,7 +22,7 @@ from upath import UPath
 
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.storage.bucket import BucketPlace, requests_to
-from personarank_dagster.storage.files import file_sha256, flush, lock_folder, storage_errors, write_flushed
+from personarank_dagster.storage.disk import file_sha256, flush, lock_folder, storage_errors, write_flushed
 from personarank_dagster.storage.manifests import (
     FORMAT_VERSION,
     MANIFEST,

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from personarank_dagster.core.errors import ContractError, StorageError
-from personarank_dagster.storage.files import content_hash, link
+from personarank_dagster.storage.disk import content_hash, link
 from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import Version, VersionStore
 

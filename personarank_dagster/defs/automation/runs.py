@@ -13,7 +13,7 @@ from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.provenance import RAW, UPSTREAM, provenance, raw_version, stale_reason
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
-from personarank_dagster.storage.processes import is_dead, this_process
+from personarank_dagster.storage.process_identity import is_dead, this_process
 
 REPORT = "metrics_report"
 

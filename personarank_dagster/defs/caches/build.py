@@ -11,7 +11,7 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
 from personarank_dagster.core.encoders import BaseModel, Side
 from personarank_dagster.core.texts import TEMPLATE_VERSION
-from personarank_dagster.defs.platform.embedding import Embedded, Embedder
+from personarank_dagster.defs.platform.embedder import Embedded, Embedder
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.scratch import ScratchFolder

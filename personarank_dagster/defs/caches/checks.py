@@ -11,7 +11,7 @@ from personarank_dagster.core.encoders import BaseModel, Side
 from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
-from personarank_dagster.defs.platform.published import Found, Published, published_check
+from personarank_dagster.defs.platform.published_checks import Found, Published, published_check
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.encoder_directory import open_encoder
 from personarank_dagster.storage.versions import Version

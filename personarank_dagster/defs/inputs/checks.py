@@ -9,7 +9,7 @@ import polars as pl
 from personarank_dagster.core.texts import TextTemplate
 from personarank_dagster.core.validation import PREVIOUS, DataCheck, Finding, Limits, data_checks
 from personarank_dagster.defs.platform.partitions import dataset_partitions
-from personarank_dagster.defs.platform.published import data_limits
+from personarank_dagster.defs.platform.published_checks import data_limits
 from personarank_dagster.defs.platform.resources import ProjectResource
 
 

@@ -1,1 +1,1 @@
-"""What every asset stands on: resources, the IO manager, partitions, what a version was made from."""
+"""What every asset stands on: resources, the IO manager, formats, partitions, what a version was made from."""

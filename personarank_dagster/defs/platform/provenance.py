@@ -14,8 +14,8 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.platform.resources import ProjectResource
-from personarank_dagster.storage.file_hashes import file_version
-from personarank_dagster.storage.files import content_hash
+from personarank_dagster.storage.disk import content_hash
+from personarank_dagster.storage.known_hashes import file_version
 from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import Version
 from personarank_dagster.vectors.embeddings import made_with

@@ -17,7 +17,7 @@ from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.platform.formats import OutputFormat, output_format
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.storage.bucket import bucket_path
-from personarank_dagster.storage.files import link
+from personarank_dagster.storage.disk import link
 from personarank_dagster.storage.scratch import sweep_scratch
 from personarank_dagster.storage.versions import VersionStore, check_writable
 from personarank_dagster.vectors.vector_store import VectorStore

@@ -7,7 +7,7 @@ import dagster as dg
 from personarank_dagster.core.errors import PersonarankError
 from personarank_dagster.defs.platform.provenance import dataset_fingerprint
 from personarank_dagster.defs.platform.resources import ProjectResource
-from personarank_dagster.storage.processes import this_process
+from personarank_dagster.storage.process_identity import this_process
 
 PROCESS_TAG = "personarank/process"
 

@@ -157,7 +157,7 @@ def _scorer(gpu: GpuResource) -> Callable[..., ranking.PersonaScores]:
     device = gpu.torch_device()
     if device == "cpu":
         return ranking.score_on_cores
-    from personarank_dagster.encoding.scoring import score_on_device
+    from personarank_dagster.encoding.persona_scores import score_on_device
 
     return score_on_device(device)
 

@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from personarank_dagster.defs.platform.formats import METRICS_JSON, ORDERS
-from personarank_dagster.defs.platform.published import Found, Published, published_check
+from personarank_dagster.defs.platform.published_checks import Found, Published, published_check
 from personarank_dagster.ranking import metrics
 from personarank_dagster.storage.reranked import RERANKED_LINES, read_reranked_lines
 from personarank_dagster.vectors.embeddings import made_with

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from personarank_dagster.defs.platform.declaration import GPU_STEP, graph_asset, left_out, result
-from personarank_dagster.defs.platform.embedding import Embedder
+from personarank_dagster.defs.platform.embedder import Embedder
 from personarank_dagster.defs.platform.provenance import checkpoint_folder
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.defs.training.run import TrainingMeans, train, training_metadata

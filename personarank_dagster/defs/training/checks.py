@@ -18,7 +18,7 @@ from personarank_dagster.core.validation import (
     interaction_texts_fit_max_len,
     persona_texts_fit_max_len,
 )
-from personarank_dagster.defs.platform.published import Found, Published, data_limits, published_check
+from personarank_dagster.defs.platform.published_checks import Found, Published, data_limits, published_check
 from personarank_dagster.storage.encoder_directory import EncoderDirectory, read_probes
 
 ASSET = "trained_encoder"

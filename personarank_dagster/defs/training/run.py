@@ -17,15 +17,15 @@ from personarank_dagster.configuration.dataset import DatasetConfig, config_dir
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import TRAINING_JSON, EncoderInfo
 from personarank_dagster.core.errors import EncoderError
-from personarank_dagster.defs.platform.embedding import Embedder
+from personarank_dagster.defs.platform.embedder import Embedder
 from personarank_dagster.defs.platform.resources import GpuResource
 from personarank_dagster.defs.training.pictures import training_curves
+from personarank_dagster.storage.disk import storage_errors
 from personarank_dagster.storage.encoder_directory import open_encoder
-from personarank_dagster.storage.files import storage_errors
 
 if TYPE_CHECKING:
     from personarank_dagster.encoding.devices import TrainingPrecision
-    from personarank_dagster.encoding.training.trained import TrainedEncoder
+    from personarank_dagster.encoding.training.trained_encoder import TrainedEncoder
 
 OBSERVATION_SECONDS = 15
 

@@ -47,7 +47,7 @@ class TrainingData:
 def training_data(
     pairs: TrainingPairs, text_rows: IntArray, personas: pl.DataFrame, neighbours: IntArray
 ) -> TrainingData:
-    """Number the users, personas and items of the pairs; `neighbours` as `core.neighbours` gives them."""
+    """Number the users, personas and items of the pairs; `neighbours` as the function of that name gives them."""
     persona_row = personas.select("unique_persona_id").with_row_index("target")
     joined = pairs.frame.join(persona_row, on="unique_persona_id", how="left", maintain_order="left")
     return TrainingData(

@@ -19,7 +19,7 @@ PROGRAM = """
 import sys, time
 import dagster as dg
 from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
-from personarank_dagster.storage.processes import this_process
+from personarank_dagster.storage.process_identity import this_process
 
 @dg.asset(pool="gpu")
 def heavy():

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from personarank_dagster.storage import file_hashes
-from personarank_dagster.storage.file_hashes import file_version
+from personarank_dagster.storage import known_hashes as file_hashes
+from personarank_dagster.storage.known_hashes import file_version
 
 
 @pytest.fixture

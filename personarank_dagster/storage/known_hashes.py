@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from personarank_dagster.storage.files import file_sha256
+from personarank_dagster.storage.disk import file_sha256
 
 # A file that changed this shortly before it was hashed may have changed after it too, within the same clock tick.
 SETTLED_NANOSECONDS = 2_000_000_000

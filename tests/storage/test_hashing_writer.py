@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from personarank_dagster.storage.files import file_sha256
-from personarank_dagster.storage.hashed_files import HashedFile
+from personarank_dagster.storage.disk import file_sha256
+from personarank_dagster.storage.hashing_writer import HashedFile
 
 
 def test_the_hash_is_that_of_the_file(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from personarank_dagster.encoding import scoring
+from personarank_dagster.encoding import persona_scores as scoring
 from personarank_dagster.ranking.ranker import Ranker
 from tests.ranking.test_ranker import make_candidates, make_interactions, make_personas
 
