@@ -135,15 +135,16 @@ def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> N
 @click.argument("asset")
 @click.argument("partition")
 @click.argument("version", required=False)
+@click.option("--force", is_flag=True, help="Also to a version that its checks did not accept.")
 @_json_option
 @_project_options
 @_plain_errors
-def rollback(asset: str, partition: str, version: str | None, as_json: bool) -> None:
+def rollback(asset: str, partition: str, version: str | None, force: bool, as_json: bool) -> None:
     """Make an older VERSION of ASSET current again: the one before the current, or any by name."""
     _find_dagster_home()
     from personarank_dagster.command_line.console import roll_back_and_report
 
-    roll_back_and_report(asset, partition, version, as_json=as_json)
+    roll_back_and_report(asset, partition, version, force=force, as_json=as_json)
 
 
 @main.command()
@@ -206,7 +207,7 @@ def export_caches(partition: str, out: Path) -> None:
     from personarank_dagster.definitions import project
     from personarank_dagster.defs.caches.export import export_caches as export
 
-    for folder in export(project, partition, out):
+    for folder in export(project.outputs(partition), out):
         click.echo(folder)
 
 

@@ -26,6 +26,8 @@ from personarank_dagster.defs.automation.runs import (
 from personarank_dagster.defs.inputs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation, evaluate
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.platform.provenance import stale_reason
+from personarank_dagster.defs.platform.published_checks import newest
+from personarank_dagster.defs.platform.snapshots import take_snapshot
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -37,13 +39,13 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     """Materialise the partitions and then the report; say what happened. False if anything failed."""
     names = resolve(partitions)
     for name in names:
-        project.check_writable(name)
+        project.outputs(name).check_writable()
     with dg.DagsterInstance.get() as instance:
         _end_dead_runs(instance)
         outcomes = [_run(name, instance, select=select, force=force) for name in [*names, UNPARTITIONED]]
     failed = [outcome.plan.partition for outcome in outcomes if outcome.failures]
     for name in names:
-        project.refresh_links(name)
+        project.outputs(name).refresh_links()
         if name in failed:
             place = project.dataset(name).bucket or project.dataset(name).data.out_root
             console.print(f"{name}: failed; what is in {place} is the last good result")
@@ -65,7 +67,8 @@ def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: b
     with dg.DagsterInstance.get() as instance:
         _end_dead_runs(instance)
         outcomes = [_run(name, instance, select=inputs, force=False, quiet=as_json) for name in names]
-    found = {name: [evaluate(project, name, check) for check in CHECK_NAMES] for name in names}
+    published = {name: newest(project, name) for name in names}
+    found = {name: [evaluate(published[name], check) for check in CHECK_NAMES] for name in names}
     if as_json:
         console.print_json(data={name: [_as_json(one) for one in evaluations] for name, evaluations in found.items()})
     else:
@@ -87,26 +90,30 @@ def show_versions(asset: str | None, partitions: tuple[str, ...], *, as_json: bo
     table = Table(*columns)
     for one in found:
         numbers = [f"{number:,}" if number is not None else "" for number in (one.rows, one.bytes)]
-        state = f"[red]{escape(one.problem)}[/]" if one.problem else "[green]current[/]" if one.current else ""
+        wrong = one.problem or (one.refused and f"refused: {one.refused}")
+        state = f"[red]{escape(wrong)}[/]" if wrong else "[green]current[/]" if one.current else ""
         table.add_row(
             one.asset, one.partition, one.version, one.created, one.run, *numbers, one.data_version[:8], state
         )
     console.print(table if found else "no versions yet; `personarank run` makes them")
 
 
-def roll_back_and_report(asset: str, partition: str, version: str | None, *, as_json: bool) -> None:
+def roll_back_and_report(asset: str, partition: str, version: str | None, *, force: bool, as_json: bool) -> None:
     """Roll back and say to what."""
     found = list(upkeep.stores(project, asset, (partition,)))
     if len(found) != 1:
         raise ConfigError(f"{asset} has no one partition {partition}; `personarank versions` lists them")
     store = found[0]
     with dg.DagsterInstance.get() as instance:
-        chosen = upkeep.roll_back(project, store, version, instance)
+        chosen = upkeep.roll_back(project, store, version, instance, force=force)
     if as_json:
         console.print_json(data={"asset": asset, "partition": partition, "version": chosen.name})
         return
     console.print(f"{store.name}: version {chosen.name} of {chosen.manifest.created:%Y-%m-%d %H:%M} is current")
-    reason = stale_reason(project, asset, partition)
+    if not chosen.manifest.accepted:
+        refusal = chosen.manifest.refusal or "it was published by an earlier release, which did not judge versions"
+        errors.print(f"[yellow]its checks did not accept it: {escape(refusal)}[/]")
+    reason = stale_reason(project, take_snapshot(project, partition), asset)
     if reason:
         console.print(f"[yellow]the next run will make it anew: {reason}[/]")
 
@@ -227,7 +234,7 @@ def _show_metrics(name: str) -> None:
     version = project.versions("rerank_metrics", name).find_current()
     if version is None:
         return
-    rows: pl.DataFrame = project.format("rerank_metrics", name).read(version.directory)
+    rows: pl.DataFrame = project.outputs(name).format("rerank_metrics").read(version.directory)
     overall = rows.filter(pl.col("scenario") == "all")
     table = Table(title=f"{name} · {overall['users'][0]:,} users", title_justify="left")
     for column in ("metric", "candidates", "reranked", "lift"):

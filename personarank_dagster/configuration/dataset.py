@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -45,6 +45,11 @@ class DatasetConfig:
             persona_fields=tuple(field for field in PERSONA_FIELDS if field in self.rerank.fields),
             include_item_id=self.rerank.include_item_id,
         )
+
+    def with_revision(self, revision: str | None) -> "DatasetConfig":
+        """The same with another `st_revision`, unless that is None."""
+        train = msgspec.structs.replace(self.train, st_revision=revision or self.train.st_revision)
+        return replace(self, train=train)
 
     def revision_of(self, model: str) -> str | None:
         """Revision of a model of this dataset: `st_revision` is that of `st_path`, wherever it is used."""
@@ -150,6 +155,26 @@ def _work_dir(data: DataConfig, name: str) -> Path:
     if shared := os.environ.get(WORK_DIR_VARIABLE):
         return Path(shared).absolute() / name
     return data.work_dir or Path("outputs").absolute() / name
+
+
+def encode_settings(config: DatasetConfig) -> bytes:
+    """The configuration as JSON, for a process that must not read the files again."""
+    return msgspec.json.encode(config, enc_hook=str)
+
+
+def decode_settings(content: bytes) -> DatasetConfig:
+    """What `encode_settings` gave."""
+    return msgspec.json.decode(content, type=DatasetConfig, dec_hook=lambda _, text: Path(text))
+
+
+def shared_root() -> tuple[Path, str | None]:
+    """Folder, and bucket if there is one, of outputs that belong to no dataset: $PERSONARANK_OUT_ROOT, else `outputs`
+    beside the folder of the datasets. It stays where it is, whichever datasets there are.
+    """
+    shared = os.environ.get(OUT_ROOT_VARIABLE)
+    if is_address(shared):
+        return Path(os.environ.get(WORK_DIR_VARIABLE) or "outputs").absolute(), str(shared).rstrip("/")
+    return Path(shared).absolute() if shared else config_dir().parent / "outputs", None
 
 
 def load_schedule(folder: Path, name: str) -> ScheduleConfig:

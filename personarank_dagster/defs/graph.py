@@ -3,7 +3,6 @@
 import dagster as dg
 
 from personarank_dagster.defs.caches.assets import interaction_cache, persona_cache
-from personarank_dagster.defs.caches.checks import cache_checks
 from personarank_dagster.defs.inputs.assets import (
     candidates,
     ground_truth,
@@ -12,11 +11,10 @@ from personarank_dagster.defs.inputs.assets import (
     raw_files,
     selected_personas,
 )
-from personarank_dagster.defs.inputs.checks import input_checks
+from personarank_dagster.defs.platform.declarations import asset_names, check_declarations, declared
+from personarank_dagster.defs.platform.published_checks import asset_check
 from personarank_dagster.defs.ranking.assets import metrics_report, rerank_metrics, reranked_candidates
-from personarank_dagster.defs.ranking.checks import ranking_checks
 from personarank_dagster.defs.training.assets import trained_encoder
-from personarank_dagster.defs.training.checks import encoder_checks
 
 all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
     *raw_files,
@@ -26,4 +24,6 @@ all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
     *(reranked_candidates, rerank_metrics, metrics_report),
 ]
 
-all_checks: list[dg.AssetChecksDefinition] = [*input_checks, *encoder_checks, *cache_checks, *ranking_checks]
+check_declarations({asset.key.path[-1]: asset for asset in all_assets if isinstance(asset, dg.AssetsDefinition)})
+
+all_checks = [asset_check(check) for asset in asset_names() for check in declared(asset).checks]

@@ -95,8 +95,17 @@ def base_of(model: SentenceTransformer) -> SentenceTransformer:
 
 
 def load_base(base: BaseModel, device: str) -> SentenceTransformer:
-    """Load an encoder without the heads that a trained one may have."""
-    return base_of(load_model(base.source, max_len=base.max_len, device=device, revision=base.revision))
+    """Load an encoder without the heads that a trained one may have.
+
+    Raises EncoderError if it is not the one of the fingerprint: its vectors would be kept under another's name.
+    """
+    model = base_of(load_model(base.source, max_len=base.max_len, device=device, revision=base.revision))
+    if base.fingerprint and (found := model_fingerprint(model)) != base.fingerprint:
+        raise EncoderError(
+            f"{base.source}: must be the encoder {base.fingerprint}, and is {found}; its files were replaced: "
+            "train the encoder again"
+        )
+    return model
 
 
 def with_heads(

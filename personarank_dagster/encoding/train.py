@@ -22,7 +22,7 @@ import torch
 from dagster_pipes import open_dagster_pipes
 from sentence_transformers import SentenceTransformer
 
-from personarank_dagster.configuration.dataset import DatasetConfig, load_dataset
+from personarank_dagster.configuration.dataset import DatasetConfig, decode_settings, load_dataset
 from personarank_dagster.configuration.dataset import config_dir as datasets_folder
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import EncoderInfo, Side
@@ -165,6 +165,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @click.option("--config-dir", type=Path, help="Folder of the datasets. [default: $PERSONARANK_CONFIG_DIR, ./configs]")
 @click.option("--dataset", required=True, help="Name of the dataset: its train.yaml and rerank.yaml count.")
+@click.option("--settings", type=_file, help="Settings as JSON, in place of the files of the dataset.")
 @click.option("--personas", type=_file, required=True, help="Parquet of the asset personas.")
 @click.option("--histories", type=_file, required=True, help="Parquet of the asset histories.")
 @click.option("--selections", type=_file, required=True, help="Parquet of the asset selected_personas.")
@@ -176,6 +177,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 def main(
     config_dir: Path | None,
     dataset: str,
+    settings: Path | None,
     personas: Path,
     histories: Path,
     selections: Path,
@@ -194,7 +196,8 @@ def main(
         if device == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_per_process_memory_fraction(memory_share)
-        config = load_dataset(datasets_folder(config_dir), dataset)
+        files = datasets_folder(config_dir)
+        config = decode_settings(settings.read_bytes()) if settings else load_dataset(files, dataset)
         tables = training_tables(config, *(pl.read_parquet(path) for path in (personas, histories, selections)))
         with _progress(rank) as on_step:
             run = TrainingRun(device, precision or training_precision(config.train, device), on_step, checkpoints)

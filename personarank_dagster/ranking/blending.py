@@ -49,11 +49,18 @@ class Measured:
     places: IntArray
     blend: Blend
 
+    def by_user(self, order: str) -> pl.DataFrame:
+        """user_id, and the places under the name of the order."""
+        return pl.DataFrame({"user_id": self.users, order: self.places})
+
 
 def measure(
     ranker: Ranker, candidates: pl.DataFrame | pl.LazyFrame, ground_truth: pl.DataFrame, *, alpha: Alpha, k: int
 ) -> Measured:
-    """Rerank the lists of users with a ground truth, and find its places. A chosen blend aims at NDCG@k."""
+    """Rerank the lists of users with a ground truth, and find its places. A chosen blend aims at NDCG@k.
+
+    `candidates` may be reranked lists: ties are broken by the candidate rank, whatever the order of the rows.
+    """
     grid = GRID if alpha == "auto" else (alpha,)
     users, places = places_by_alpha(ranker, candidates, ground_truth, grid)
     if alpha != "auto":
@@ -106,10 +113,14 @@ def measured_blocks(candidates: pl.DataFrame | pl.LazyFrame, ground_truth: pl.Da
     """Blocks of the lists of users with a ground truth; `is_target` marks it."""
     targets = ground_truth.select("user_id", "item_id").unique().with_columns(is_target=True)
     for block in blocks(candidates):
-        measured = block.join(ground_truth, on="user_id", how="semi", maintain_order="left")
+        measured = _in_candidate_order(block.join(ground_truth, on="user_id", how="semi", maintain_order="left"))
         if measured.height:
             marked = measured.join(targets, on=["user_id", "item_id"], how="left", maintain_order="left")
             yield marked.with_columns(pl.col("is_target").fill_null(False))
+
+
+def _in_candidate_order(block: pl.DataFrame) -> pl.DataFrame:
+    return block.with_columns(user=pl.col("user_id").rle_id()).sort("user", "candidate_rank").drop("user")
 
 
 def target_places(

@@ -81,6 +81,14 @@ def place_numbers(ranks: pl.Series) -> IntArray:
     return ranks.fill_null(0).cast(pl.Int64).to_numpy()
 
 
+def places_by_order(ranks: pl.DataFrame, controls: Sequence[pl.DataFrame]) -> dict[str, IntArray]:
+    """Places of every order, those of the controls beside those of `hit_ranks` by the name of the user."""
+    joined = ranks
+    for control in controls:
+        joined = joined.join(control, on="user_id", how="left", maintain_order="left", validate="1:1")
+    return {order: place_numbers(joined[order]) for order in joined.columns if order != "user_id"}
+
+
 def metrics_at(places: IntArray, ks: Sequence[int]) -> dict[str, float]:
     """HIT@k, MRR@k and NDCG@k, averaged over users.
 

@@ -1,6 +1,6 @@
 """The raw files of one dataset, read under the rules of its data.yaml."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
@@ -11,11 +11,12 @@ from personarank_dagster.raw.ingestion import Ingested
 
 
 class RawFiles:
-    """Reads configured files and remembers the bad lines of all of them."""
+    """Reads configured files and remembers bad lines and what was left out of all of them."""
 
     def __init__(self, data: DataConfig) -> None:
         self.data = data
         self.bad_lines: list[BadLine] = []
+        self.left_out: dict[str, Mapping[str, int]] = {}
         self.rules = ReadRules(
             on_bad_row=data.on_bad_row,
             max_bad_share=data.max_bad_share,
@@ -27,6 +28,7 @@ class RawFiles:
         """Read the file that data.yaml names by this key."""
         ingested = reader(self.data.raw_files[key], rules=self.rules, **options)
         self.bad_lines += ingested.bad_lines
+        self.left_out[key] = ingested.left_out
         return ingested
 
     def optional(self, key: str, reader: Callable[..., Ingested], **options: Any) -> pl.DataFrame | None:

@@ -132,9 +132,12 @@ def read_ground_truth(path: Path, rules: ReadRules = FAIL) -> Ingested:
     return _unique(_read(path, columns.GROUND_TRUTH, rules), "user_id", "item_id")
 
 
-def read_reviews(path: Path, rules: ReadRules = FAIL) -> Ingested:
-    """(user, item) of every review, for the activity and popularity of the scenarios."""
-    return _read(path, columns.REVIEWS, rules)
+def read_reviews(path: Path, rules: ReadRules = FAIL, *, ground_truth: pl.DataFrame | None = None) -> Ingested:
+    """(user, item) of every review but the held-out ones, for the activity and popularity of the scenarios."""
+    read = _read(path, columns.REVIEWS, rules)
+    kept = _without_ground_truth(read.frame, ground_truth)
+    left_out = {"the user's ground truth": read.frame.height - kept.height}
+    return replace(read, table=kept, left_out=_without_zeros(left_out))
 
 
 def read_item_summaries(path: Path, rules: ReadRules = FAIL) -> Ingested:

@@ -3,11 +3,17 @@
     <version>/.owner          put first, deleted last: host and process that make the version
     <version>/…, then <version>/manifest.json, then CURRENT
 
-So a version counts from its manifest on, and is current from the pointer on; what has an owner that is gone, and is
-not current, never was. What is read lies on this machine as a copy whose every file was hashed when it came.
+    <version>/.lease-…        somebody needs the version
+    <version>/.removing       somebody is about to remove it
+
+Who removes a version says so before looking for leases, who leases it does so before looking for a removal: one of
+them sees the other. A version counts from its manifest on, and is current from the pointer on; what has an owner that
+is gone, and is not current, never was. What is read lies on this machine as a copy whose every file was hashed when
+it came.
 """
 
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,10 +26,10 @@ from upath import UPath
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.storage.disk import is_unused, remove_unused, sha256_of, storage_errors
 from personarank_dagster.storage.manifests import MANIFEST, Manifest, decode_manifest, encode_manifest
-from personarank_dagster.storage.places import POINTER, FolderPlace, Place
+from personarank_dagster.storage.places import POINTER, FolderPlace, Place, gone
 from personarank_dagster.storage.process_identity import is_dead, is_of_this_machine, this_process
 
-OWNER = ".owner"
+OWNER, LEASE, REMOVING = ".owner", ".lease-", ".removing"
 # Of a process on another machine nothing is known; an upload that is older than this counts as left.
 UPLOAD_LIMIT = timedelta(days=1)
 
@@ -86,11 +92,29 @@ class BucketPlace(Place):
         self.copies.publish(staging, version)
 
     def point_to(self, version: str) -> None:
-        with requests_to(self.root):
+        with self.lease(version), requests_to(self.root):
             # A version that was current once is no leftover, whatever became of its maker.
             self._disown(self._current())
             self.root.fs.pipe_file(self._key(POINTER), version.encode() + b"\n")
             self._disown(version)
+
+    def set_aside(self, version: str) -> None:
+        with requests_to(self.root):
+            self._disown(version)
+
+    @contextmanager
+    def lease(self, version: str) -> Iterator[None]:
+        key = self._key(f"{version}/{LEASE}{uuid.uuid4().hex[:8]}")
+        with requests_to(self.root):
+            self.root.fs.pipe_file(key, this_process().encode())
+        try:
+            files = self._versions().get(version, {})
+            if MANIFEST not in files or (REMOVING in files and self._is_held(f"{version}/{REMOVING}")):
+                raise gone(self.root / version)
+            yield
+        finally:
+            with requests_to(self.root), suppress(FileNotFoundError):
+                self.root.fs.rm_file(key)
 
     def directory(self, manifest: Manifest) -> Path:
         copy = self.copies.directory(manifest)
@@ -101,7 +125,14 @@ class BucketPlace(Place):
 
     def remove(self, version: str, is_current: Callable[[str], bool]) -> bool:
         copy = self.copies.root / version
-        if is_current(version) or self._is_owned(version) or (copy.exists() and not is_unused(copy)):
+        if self._is_owned(version) or (copy.exists() and not is_unused(copy)):
+            return False
+        removing = self._key(f"{version}/{REMOVING}")
+        with requests_to(self.root):
+            self.root.fs.pipe_file(removing, this_process().encode())
+        if is_current(version) or self._is_leased(version):
+            with requests_to(self.root):
+                self.root.fs.rm_file(removing)
             return False
         self._delete(version)
         remove_unused(copy)
@@ -139,12 +170,20 @@ class BucketPlace(Place):
 
     def _is_owned(self, version: str) -> bool:
         """Whether a process still makes this version, as far as can be known."""
-        owner_key = self._key(f"{version}/{OWNER}")
+        return self._is_held(f"{version}/{OWNER}")
+
+    def _is_leased(self, version: str) -> bool:
+        """Whether somebody needs the version."""
+        leases = [name for name in self._versions().get(version, {}) if name.startswith(LEASE)]
+        return any(self._is_held(f"{version}/{name}") for name in leases)
+
+    def _is_held(self, name: str) -> bool:
+        """Whether the object is there, and as far as can be known the process that put it."""
         with requests_to(self.root), suppress(FileNotFoundError):
-            owner = self.root.fs.cat_file(owner_key).decode()
-            if is_of_this_machine(owner):
-                return not is_dead(owner)
-            age: timedelta = datetime.now(UTC) - self.root.fs.modified(owner_key)
+            holder = self.root.fs.cat_file(self._key(name)).decode()
+            if is_of_this_machine(holder):
+                return not is_dead(holder)
+            age: timedelta = datetime.now(UTC) - self.root.fs.modified(self._key(name))
             return age < UPLOAD_LIMIT
         return False
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from personarank_dagster.core.errors import StorageError
 from personarank_dagster.storage.disk import (
     STAGING,
     file_sha256,
@@ -57,7 +58,15 @@ class Place(ABC):
 
     @abstractmethod
     def point_to(self, version: str) -> None:
-        """Make a version current, in one step."""
+        """Make a version current, in one step. Raises StorageError if it is not there."""
+
+    @abstractmethod
+    def set_aside(self, version: str) -> None:
+        """Leave a published version as it is: it will not become current, and is no leftover."""
+
+    @abstractmethod
+    def lease(self, version: str) -> AbstractContextManager[None]:
+        """Keep a version from being removed meanwhile. Raises StorageError if it is not there."""
 
     @abstractmethod
     def directory(self, manifest: Manifest) -> Path:
@@ -114,10 +123,29 @@ class FolderPlace(Place):
 
     def point_to(self, version: str) -> None:
         with locked(self.root / ".lock"):
+            if not (self.root / version / MANIFEST).exists():
+                raise gone(self.root / version)
             temporary = self.root / f".{POINTER}-{uuid.uuid4().hex[:8]}"
             write_flushed(temporary, version.encode() + b"\n")
             temporary.replace(self.root / POINTER)
             flush(self.root)
+
+    def set_aside(self, version: str) -> None:
+        pass
+
+    @contextmanager
+    def lease(self, version: str) -> Iterator[None]:
+        try:
+            lock = lock_folder(self.root / version, shared=True)
+        except FileNotFoundError:
+            raise gone(self.root / version) from None
+        try:
+            # It was renamed, to be removed, between being opened and being locked.
+            if not (self.root / version).exists():
+                raise gone(self.root / version)
+            yield
+        finally:
+            os.close(lock)
 
     def directory(self, manifest: Manifest) -> Path:
         return self.root / manifest.version
@@ -131,3 +159,8 @@ class FolderPlace(Place):
 
     def sweep(self) -> list[str]:
         return [path for path in self.leftovers() if remove_unused(Path(path))]
+
+
+def gone(version: object) -> StorageError:
+    """The error for a version that was removed meanwhile."""
+    return StorageError(f"{version}: is not there any more; `personarank versions` lists those that are")

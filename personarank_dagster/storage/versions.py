@@ -4,20 +4,22 @@
     <base>/<asset>/<partition>/<version>/manifest.json
     <base>/<asset>/<partition>/CURRENT                 the name of the version that readers get
 
+Checks judge a version before it may become current; one that is refused stays beside the others, for inspection.
 A crash at any moment leaves CURRENT at the last whole version. A folder that is being written, read or removed is
 locked by its process; what a killed process leaves behind has no lock and is swept.
 """
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from upath import UPath
 
 from personarank_dagster.core.errors import StorageError
@@ -29,10 +31,14 @@ from personarank_dagster.storage.manifests import (
     FileEntry,
     Manifest,
     Provenance,
+    Verdict,
     decode_manifest,
     encode_manifest,
 )
-from personarank_dagster.storage.places import POINTER, FolderPlace, Place
+from personarank_dagster.storage.places import POINTER, FolderPlace, Place, gone
+
+# The first part of a version's name: names sort by the time of publishing.
+STAMP = "%Y%m%dT%H%M%S%f"
 
 # Key under which `write` hands over the sha256 of files that it hashed while it wrote them, by path.
 HASHED = "sha256"
@@ -65,6 +71,18 @@ class Version:
         """Where it lies, for people."""
         return str(self.place.root / self.name)
 
+    def hold(self) -> "InUse":
+        """Keep it from being removed until the result is closed. Raises StorageError if it is not there any more."""
+        directory = self.directory
+        try:
+            in_use = InUse(self, lock_folder(directory, shared=True))
+        except FileNotFoundError:
+            raise gone(directory) from None
+        if directory.exists():
+            return in_use
+        in_use.close()
+        raise gone(directory)
+
     def damage(self) -> list[str]:
         """Files that are not what the manifest says, by size and by sha256."""
         return [problem for entry in self.manifest.files if (problem := self._damage(entry))]
@@ -78,6 +96,14 @@ class Version:
         except (StorageError, OSError) as error:
             return str(error)
         return None if sha256 == entry.sha256 else f"{path}: sha256 must be {entry.sha256}, got {sha256}"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A version that is written and not yet published: what checks judge."""
+
+    directory: Path
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -115,15 +141,17 @@ class VersionStore:
         data_version: str,
         provenance: Provenance,
         check: Callable[[], None] = lambda: None,
+        judge: Callable[[Staged], Sequence[Verdict]] = lambda staged: (),
     ) -> Version:
-        """Let `write` fill an empty folder, then make it the current version.
+        """Let `write` fill an empty folder, have it judged, and make it the current version if no check fails.
 
         `write` returns the details of the manifest, and under HASHED what it hashed itself. `check` raises
         ContractError if the content breaks its contract; it runs at the same time, since one waits for the disk and
-        the other for the processor. Whatever fails, the folder is removed and the current version stays. Raises
-        StorageError for a disk that is full or cannot be written.
+        the other for the processor. `judge` says what blocking checks find: a version that fails one is published,
+        for inspection, but does not become current. Whatever raises, the folder is removed and the current version
+        stays. Raises StorageError for a disk that is full or cannot be written.
         """
-        version = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{data_version[:8]}"
+        version = f"{self._next_stamp()}-{data_version[:8]}"
         with storage_errors(self.root), self.place.staging(version) as staging:
             details, files = _write_and_check(write, check, staging)
             manifest = Manifest(
@@ -138,10 +166,19 @@ class VersionStore:
                 details=details,
                 files=files,
             )
-            write_flushed(staging / MANIFEST, encode_manifest(manifest))
+            judged = msgspec.structs.replace(manifest, checks=tuple(judge(Staged(staging, manifest))))
+            write_flushed(staging / MANIFEST, encode_manifest(judged))
             self.place.publish(staging, version)
-            self.place.point_to(version)
-        return Version(self.place, manifest)
+            self.place.point_to(version) if judged.accepted else self.place.set_aside(version)
+        return Version(self.place, judged)
+
+    def _next_stamp(self) -> str:
+        """The time, but after that of every version that is there: a clock may go backwards."""
+        last = self.names()[-1:]
+        now = datetime.now(UTC).strftime(STAMP)
+        if not last or now > last[0].split("-")[0]:
+            return now
+        return (datetime.strptime(last[0].split("-")[0], STAMP) + timedelta(microseconds=1)).strftime(STAMP)
 
     def names(self) -> list[str]:
         """Names of all published versions, oldest first."""
@@ -192,26 +229,42 @@ class VersionStore:
                 "`personarank doctor` points to the newest whole version"
             ) from None
 
-    def previous(self) -> Version | None:
-        """The newest version before the current one that is there whole, by the sizes of its files."""
-        current = self.current_name()
-        for name in reversed(self.names()):
-            if current and name < current:
-                with suppress(StorageError):
-                    return self.open(name)
-        return None
+    def newest(self) -> Version | None:
+        """The version that was published last, refused or not, if it is there whole."""
+        return next(self._newest_first(), None)
 
-    def rollback(self, name: str | None = None) -> Version:
+    def made_by(self, run_id: str) -> Version | None:
+        """The version that a run has published, unless it was refused."""
+        found = (version for version in self._newest_first() if version.manifest.run_id == run_id)
+        return next((version for version in found if version.manifest.accepted), None)
+
+    def previous(self, name: str | None = None) -> Version | None:
+        """The newest version before this one, or the current one, that is there whole and was not refused."""
+        before = name or self.current_name() or ""
+        older = (version for version in self._newest_first() if version.name < before)
+        return next((version for version in older if not version.manifest.refusal), None)
+
+    def _newest_first(self) -> Iterator[Version]:
+        for name in reversed(self.names()):
+            with suppress(StorageError):
+                yield self.open(name)
+
+    def rollback(self, name: str | None = None, *, force: bool = False) -> Version:
         """Make an older version the current one again: the one before it, or any by name.
 
-        Raises StorageError if there is none, or if a file of it is not what it was.
+        Raises StorageError if there is none, if a file of it is not what it was, or, unless with `force`, if its
+        checks did not accept it.
         """
         version = self.open(name) if name else self.previous()
         if version is None:
             raise StorageError(f"{self.name}: has no version before the current one, {self.current_name()}")
-        if damage := version.damage():
-            raise StorageError(f"{self.name}: cannot go back to {version.name}: {damage[0]}")
-        with storage_errors(self.root):
+        # Nobody removes it from here on.
+        with storage_errors(self.root), self.place.lease(version.name):
+            if not (force or version.manifest.accepted):
+                why = version.manifest.refusal or "published by an earlier release, which did not judge versions"
+                raise StorageError(f"{self.name}: {version.name} was not accepted: {why}; --force goes back to it")
+            if damage := version.damage():
+                raise StorageError(f"{self.name}: cannot go back to {version.name}: {damage[0]}")
             self.place.point_to(version.name)
         return version
 
@@ -219,19 +272,26 @@ class VersionStore:
         """Open the current version and keep it from being removed until the result is closed."""
         while True:
             version = self.current()
-            directory = version.directory
             try:
-                in_use = InUse(version, lock_folder(directory, shared=True))
-            except FileNotFoundError:
-                continue
-            if directory.exists():
-                return in_use
-            in_use.close()
+                return version.hold()
+            except StorageError:
+                if self.current_name() == version.name:
+                    raise
 
     def removable(self, keep: int) -> list[str]:
-        """Names of versions beyond the newest `keep`, the current one never among them; oldest first."""
-        current = self.current_name()
-        return [name for name in self.names()[: -keep or None] if name != current]
+        """Names of versions beyond the newest `keep`, and of refused ones older than the current; oldest first.
+
+        The current one is never among them.
+        """
+        names, current, refused = self.names(), self.current_name(), set(self.refused())
+        kept = [name for name in names if name not in refused][-keep:]
+        return [
+            name for name in names if name not in (*kept, current) and (name not in refused or name < str(current))
+        ]
+
+    def refused(self) -> list[str]:
+        """Names of the versions that a check refused, oldest first."""
+        return sorted(version.name for version in self._newest_first() if version.manifest.refusal)
 
     def remove(self, name: str) -> bool:
         """Remove a version; False if it is current or a process uses it."""

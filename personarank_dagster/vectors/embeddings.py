@@ -18,7 +18,7 @@ from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.hashing_writer import HashedFile
-from personarank_dagster.storage.versions import HASHED, Version
+from personarank_dagster.storage.versions import HASHED, Staged, Version
 from personarank_dagster.vectors.mapped_cache import VECTORS, write_lookup
 from personarank_dagster.vectors.matrices import read_array, release_pages, row_lengths, row_parts, save_matrix
 from personarank_dagster.vectors.text_keys import KeyArray
@@ -90,7 +90,7 @@ def read_embeddings(directory: Path) -> VectorTable:
     return VectorTable(read_array(directory / VECTORS), index)
 
 
-def made_with(cache: Version) -> MadeWith:
+def made_with(cache: Version | Staged) -> MadeWith:
     """What a cache was made with. Raises StorageError for a version of an older release."""
     try:
         return msgspec.convert(cache.manifest.details[MADE_WITH], MadeWith)

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from personarank_dagster.defs.platform.declaration import GPU_POD
+from personarank_dagster.defs.platform.declarations import GPU_POD
 
 REPORT = dg.AssetSelection.assets("metrics_report")
 CACHES = dg.AssetSelection.groups("caches")

@@ -1,7 +1,7 @@
 """Materialise partitions in this process, on the persistent Dagster instance, where the UI shows the runs."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,21 +9,18 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 
 from personarank_dagster.core.errors import ConfigError, PersonarankError
+from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
-from personarank_dagster.defs.platform.provenance import RAW, UPSTREAM, provenance, raw_version, stale_reason
+from personarank_dagster.defs.platform.provenance import Change, change_of, current_inputs
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
+from personarank_dagster.defs.platform.snapshots import content_of, take_snapshot
 from personarank_dagster.storage.process_identity import is_dead, this_process
 
 REPORT = "metrics_report"
 
-PARTITION_ASSETS = [asset for asset in UPSTREAM if asset != REPORT]
-
 # Dagster's own name for it.
 DATA_VERSION_TAG = "dagster/data_version"
-
-# Raw files that a dataset can do without; then it also does without the asset, and what comes after it.
-OPTIONAL_INPUTS = {"candidates": "candidates", "ground_truth": "gt"}
 
 
 @dataclass(frozen=True)
@@ -72,21 +69,31 @@ def plan_run(
     `select` is a Dagster asset selection, or names joined by commas; `trained_encoder+` is it and all that comes
     after it. Raises ConfigError if it selects nothing.
     """
-    if partition == UNPARTITIONED and not provenance(project, REPORT, partition).inputs:
+    if partition == UNPARTITIONED and not current_inputs(project, REPORT, partition):
         return Plan(partition, {})
     return Plan(partition, reasons_to_run(project, _selected(defs, partition, select), partition, force=force))
 
 
 def reasons_to_run(
-    project: ProjectResource, assets: Sequence[str], partition: str, *, force: bool = False
+    project: ProjectResource,
+    assets: Sequence[str],
+    partition: str,
+    *,
+    force: bool = False,
+    counts: Callable[[Change], bool] = lambda change: True,
 ) -> dict[str, str]:
-    """Those of the assets, given in the order of the graph, that are stale or come after a stale one, and why."""
+    """Those of the assets, given in the order of the graph, that are stale or come after a stale one, and why.
+
+    An asset is stale by a change that `counts`.
+    """
+    snapshot = take_snapshot(project, partition)
     reasons: dict[str, str] = {}
     for asset in assets:
         if not _configured(project, asset, partition):
             continue
-        stale_upstream = [name for name in UPSTREAM[asset] if name in reasons]
-        reason = "forced" if force else stale_reason(project, asset, partition)
+        stale_upstream = [name for name in declared(asset).upstream if name in reasons]
+        change = None if force else change_of(project, snapshot, asset)
+        reason = "forced" if force else change.reason if change and counts(change) else None
         if reason is None and stale_upstream:
             reason = f"after {', '.join(stale_upstream)}"
         if reason:
@@ -134,7 +141,7 @@ def observe_raw_files(project: ProjectResource, partition: str, instance: dg.Dag
     """Record the content hash of each raw file of a dataset, so that the UI shows what is stale after a change."""
     dataset = project.dataset(partition)
     for key, path in dataset.data.raw_files.items():
-        version = dg.DataVersion(raw_version(dataset, key))
+        version = dg.DataVersion(content_of(dataset, f"{RAW}/{key}"))
         metadata = {"path": dg.MetadataValue.path(str(path))}
         tags = {DATA_VERSION_TAG: version.value}
         instance.report_runless_asset_event(
@@ -145,15 +152,15 @@ def observe_raw_files(project: ProjectResource, partition: str, instance: dg.Dag
 def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[str]:
     """Selected assets of this partition (or those without partitions), in the order of the graph."""
     graph = defs.resolve_asset_graph()
-    names = [REPORT] if partition == UNPARTITIONED else PARTITION_ASSETS
+    names = asset_names(partitioned=partition != UNPARTITIONED)
     if select is None:
         return names
     try:
         keys = dg.AssetSelection.from_string(_selection_syntax(select)).resolve(graph)
     except dg.DagsterError as error:
         raise ConfigError(f"--select {select}: {error}") from error
-    if not any(key.to_user_string() in UPSTREAM for key in keys):
-        raise ConfigError(f"--select {select}: selects no asset; the assets are {', '.join(UPSTREAM)}")
+    if not any(key.to_user_string() in asset_names() for key in keys):
+        raise ConfigError(f"--select {select}: selects no asset; the assets are {', '.join(asset_names())}")
     return [name for name in names if dg.AssetKey(name) in keys]
 
 
@@ -165,12 +172,12 @@ def _selection_syntax(select: str) -> str:
 
 
 def _configured(project: ProjectResource, asset: str, partition: str) -> bool:
-    """Whether the asset and all that it comes from have their raw files."""
+    """Whether the asset and all that it comes from have the raw files that they cannot do without."""
     if partition == UNPARTITIONED:
         return True
     raw_files = project.dataset(partition).data.raw_files
-    lacks = asset in OPTIONAL_INPUTS and OPTIONAL_INPUTS[asset] not in raw_files
-    return not lacks and all(_configured(project, upstream, partition) for upstream in UPSTREAM[asset])
+    lacks = any(key not in raw_files for key in declared(asset).raw)
+    return not lacks and all(_configured(project, upstream, partition) for upstream in declared(asset).upstream)
 
 
 def _check_result(evaluation: AssetCheckEvaluation) -> CheckResult:

@@ -11,12 +11,16 @@ import dagster as dg
 from personarank_dagster.configuration.dataset import config_dir, dataset_names
 from personarank_dagster.core.errors import ConfigError, StorageError
 from personarank_dagster.defs.automation.runs import DATA_VERSION_TAG, REPORT, end_dead_runs
+from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.kept_vectors import retire_vectors
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
-from personarank_dagster.defs.platform.provenance import UPSTREAM, checkpoint_folder
+from personarank_dagster.defs.platform.provenance import checkpoint_folder, current_inputs, provenance
 from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.defs.platform.snapshots import take_snapshot
 from personarank_dagster.storage.scratch import sweep_scratch
 from personarank_dagster.storage.versions import Version, VersionStore
+
+ENCODER = "trained_encoder"
 
 # Less free space than this is too little for the next version of a large cache.
 LOW_DISK_BYTES = 2 << 30
@@ -24,7 +28,9 @@ LOW_DISK_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Listed:
-    """A version as `personarank versions` shows it; `problem` says why it cannot be read."""
+    """A version as `personarank versions` shows it; `problem` says why it cannot be read, `refused` which
+    checks failed.
+    """
 
     asset: str
     partition: str
@@ -36,6 +42,7 @@ class Listed:
     bytes: int | None = None
     data_version: str = ""
     problem: str = ""
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,12 @@ class Treated:
 
 def stores(project: ProjectResource, asset: str | None, partitions: tuple[str, ...]) -> Iterator[VersionStore]:
     """Stores of an asset, or all, and of partitions, or all. Raises ConfigError for a name that is none."""
-    if asset is not None and asset not in UPSTREAM:
-        raise ConfigError(f"unknown asset {asset}; the assets are {', '.join(UPSTREAM)}")
+    if asset is not None and asset not in asset_names():
+        raise ConfigError(f"unknown asset {asset}; the assets are {', '.join(asset_names())}")
     names = dataset_names(config_dir())
     if unknown := [name for name in partitions if name not in (*names, UNPARTITIONED, "all")]:
         raise ConfigError(f"unknown partition {', '.join(unknown)}; the datasets are {', '.join(names)}")
-    for one in [asset] if asset else UPSTREAM:
+    for one in [asset] if asset else asset_names():
         for partition in [UNPARTITIONED] if one == REPORT else names:
             if not partitions or partition in partitions or "all" in partitions:
                 yield project.versions(one, partition)
@@ -89,13 +96,18 @@ def list_versions(found: Iterator[VersionStore]) -> list[Listed]:
 
 
 def roll_back(
-    project: ProjectResource, store: VersionStore, version: str | None, instance: dg.DagsterInstance
+    project: ProjectResource,
+    store: VersionStore,
+    version: str | None,
+    instance: dg.DagsterInstance,
+    *,
+    force: bool = False,
 ) -> Version:
     """Make an older version current, for readers, for the links for people, and in the Dagster UI."""
-    chosen = store.rollback(version)
+    chosen = store.rollback(version, force=force)
     partition = None if store.partition == UNPARTITIONED else store.partition
     if partition is not None:
-        project.refresh_links(partition)
+        project.outputs(partition).refresh_links()
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             store.asset,
@@ -112,12 +124,13 @@ def retire(project: ProjectResource, *, keep: int | None, dry_run: bool) -> list
     """Remove versions beyond the newest `keep` (else as configured); current and used ones stay."""
     found = []
     for store in stores(project, None, ()):
-        for name in store.removable(keep or project.keep(store.partition)):
+        old = store.removable(keep or project.outputs(store.partition).keep)
+        for name in sorted({*old, *store.refused()} - {store.current_name()}):
             size = store.bytes_of(name)
             in_use = not dry_run and not store.remove(name)
             found.append(Removed(store.asset, store.partition, name, size, in_use))
     for dataset in dataset_names(config_dir()):
-        pruned = retire_vectors(project, dataset, dry_run=dry_run)
+        pruned = retire_vectors(project.outputs(dataset), dry_run=dry_run)
         found += [Removed("vectors", dataset, name, size, in_use) for name, size, in_use in pruned]
     return found
 
@@ -153,15 +166,17 @@ def treat(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treate
             treated.append(
                 Treated(f"{out_root}: only {free >> 20} MB are free", "`personarank gc`, or more space", open=True)
             )
-        project.refresh_links(name)
+        project.outputs(name).refresh_links()
     return treated
 
 
 def _sweep_trainings(project: ProjectResource, dataset: str) -> list[Path]:
     """Remove unfinished trainings, but for the one that the next run continues; all stay while that is not known."""
     try:
+        snapshot = take_snapshot(project, dataset)
+        made_from = provenance(snapshot, ENCODER, current_inputs(project, ENCODER, dataset))
         ways = product(("cpu", "cuda", "mps"), ("fp32", "bf16", "fp16"))
-        resumable = {checkpoint_folder(project, dataset, *way)[1] for way in ways}
+        resumable = {checkpoint_folder(snapshot, made_from, *way)[1] for way in ways}
     except StorageError:
         return []
     return sweep_scratch(project.dataset(dataset).data.out_root / "staging", keep=resumable)
@@ -187,6 +202,7 @@ def _listed(store: VersionStore, name: str) -> Listed:
         rows=manifest.details.get("rows"),
         bytes=version.bytes,
         data_version=manifest.data_version,
+        refused=manifest.refusal or "",
     )
 
 
@@ -196,9 +212,10 @@ def _mend_pointer(store: VersionStore) -> list[Treated]:
         return []
     except StorageError as error:
         problem = str(error)
-    for name in reversed(store.names()):
+    refused = store.refused()
+    for name in reversed([name for name in store.names() if name not in refused]):
         try:
-            store.rollback(name)
+            store.rollback(name, force=True)
         except StorageError:
             continue
         return [Treated(problem, f"pointed to {name}, the newest whole version")]

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import polars as pl
 
 from personarank_dagster.configuration.dataset import DatasetConfig
@@ -12,7 +11,9 @@ from personarank_dagster.core import schemas
 from personarank_dagster.core.encoders import BaseModel, Side
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.platform.embedder import Embedded, Embedder
-from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource
+from personarank_dagster.defs.platform.snapshots import CACHE_MODEL
+from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.scratch import ScratchFolder
 from personarank_dagster.vectors.embeddings import CacheTable, MadeWith
@@ -29,15 +30,14 @@ Built = tuple[CacheTable, dict[str, Any]]
 class CacheBuilder:
     """Builds caches of one dataset."""
 
-    context: dg.AssetExecutionContext
-    project: ProjectResource
+    step: Step
     gpu: GpuResource
     progress: ProgressResource
 
     @property
     def config(self) -> DatasetConfig:
         """Configuration of the dataset."""
-        return self.project.dataset(self.context.partition_key)
+        return self.step.config
 
     def interactions(self, liked: pl.DataFrame, encoder: EncoderDirectory) -> Built:
         """Cache of liked interactions, in their order, and the numbers of the metadata."""
@@ -69,7 +69,7 @@ class CacheBuilder:
         side: Side,
     ) -> Built:
         chosen = self._chosen(trained)
-        embedded = Embedder(self.context, self.project, self.gpu, self.progress).embed(texts, chosen.base, side)
+        embedded = Embedder(self.step, self.gpu, self.progress).embed(texts, chosen.base, side)
         scratch = ScratchFolder(self.config.data.out_root / "scratch")
         vectors = embedded.mapped(None if chosen.is_base else trained.head(side), scratch)
         # The files are gone with the last use of the mapped vectors.
@@ -87,7 +87,7 @@ class CacheBuilder:
         model, max_len, info = self.config.rerank.model, self.config.train.max_len, trained.info
         if model is None:
             return Chosen(BaseModel(str(trained.path), info.max_len, info.base_fingerprint), info.fingerprint)
-        revision = self.config.revision_of(model)
+        revision = self.step.revision_of(CACHE_MODEL)
         if info.tune == "head" and (info.st_path, info.max_len) == (model, max_len):
             base = BaseModel(model, max_len, info.base_fingerprint, revision)
             return Chosen(base, info.base_fingerprint, is_base=True)

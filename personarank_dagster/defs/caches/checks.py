@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import dagster as dg
 import numpy as np
 import polars as pl
 
@@ -11,10 +10,11 @@ from personarank_dagster.core.encoders import BaseModel, Side
 from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
-from personarank_dagster.defs.platform.published_checks import Found, Published, published_check
+from personarank_dagster.defs.platform.checks import Check, Found
+from personarank_dagster.defs.platform.published_checks import Published
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.encoder_directory import open_encoder
-from personarank_dagster.storage.versions import Version
+from personarank_dagster.storage.versions import Staged, Version
 from personarank_dagster.vectors.embeddings import TEXT_KEYS, MadeWith, check_embeddings, made_with, read_embeddings
 from personarank_dagster.vectors.matrices import Float16Array, read_array
 from personarank_dagster.vectors.text_keys import KeyArray, text_keys
@@ -31,11 +31,11 @@ MAX_DIFFERENCE = {"fp32": 2e-3, "bf16": 2e-2}
 class CacheSubject(Published):
     """A published cache of one dataset."""
 
-    asset: str
+    asset: str = ""
 
     @property
-    def cache(self) -> Version:
-        """Its current version."""
+    def cache(self) -> Version | Staged:
+        """The version."""
         return self.version(self.asset)
 
     @property
@@ -160,7 +160,8 @@ def _encode(subject: CacheSubject, about: MadeWith, texts: list[str]) -> FloatAr
     trained = open_encoder(subject.version("trained_encoder").directory)
     by_trained = about.encoder == trained.info.fingerprint
     source = str(trained.path) if by_trained else about.model
-    base = BaseModel(source, about.max_len, about.encoder, subject.config.revision_of(source))
+    fingerprint = trained.info.base_fingerprint if by_trained else about.encoder
+    base = BaseModel(source, about.max_len, fingerprint, subject.config.revision_of(source))
     side = CACHE_SIDES[subject.asset]
     model = load_base(base, subject.gpu.torch_device())
     vectors = encode(model, texts, side=side, precision=subject.gpu.encoding_precision())
@@ -170,21 +171,23 @@ def _encode(subject: CacheSubject, about: MadeWith, texts: list[str]) -> FloatAr
 
 CACHE_SIDES: dict[str, Side] = {"interaction_cache": "query", "persona_cache": "document"}
 
-CHECKS: tuple[Callable[[CacheSubject], Found], ...] = (
-    vectors_are_unit,
-    index_agrees_with_the_matrix,
-    covers_what_it_is_made_from,
-    does_not_collapse,
-    matches_its_encoder,
-)
+# Those with which cosines would mean nothing judge a cache before it becomes current.
+JUDGING = (vectors_are_unit, index_agrees_with_the_matrix, matches_its_encoder)
+CHECKS: tuple[Callable[[CacheSubject], Found], ...] = (*JUDGING, covers_what_it_is_made_from, does_not_collapse)
 
 
-def _cache_check(asset: str, check: Callable[[CacheSubject], Found]) -> dg.AssetChecksDefinition:
-    return published_check(
-        asset,
-        lambda found: check(CacheSubject(found.project, found.gpu, found.partition, asset)),
-        name=f"{asset}_{check.__name__}",
-        description=check.__doc__,
+def checks_of(asset: str) -> tuple[Check, ...]:
+    """The checks that both caches have, of one of them."""
+    return tuple(_cache_check(asset, find) for find in CHECKS)
+
+
+def _cache_check(asset: str, find: Callable[[CacheSubject], Found]) -> Check:
+    return Check(
+        name=f"{asset}_{find.__name__}",
+        asset=asset,
+        find=lambda found: find(CacheSubject(found.sight, found.gpu, found.judged, asset)),
+        description=find.__doc__,
+        blocking=find in JUDGING,
     )
 
 
@@ -192,13 +195,10 @@ def _caches_are_by_one_encoder(published: Published) -> Found:
     return are_by_one_encoder([made_with(published.version(asset)) for asset in CACHE_SIDES])
 
 
-cache_checks = [
-    *(_cache_check(asset, check) for asset in CACHE_SIDES for check in CHECKS),
-    published_check(
-        "persona_cache",
-        _caches_are_by_one_encoder,
-        name="caches_are_by_one_encoder",
-        description=are_by_one_encoder.__doc__,
-        needs=("interaction_cache",),
-    ),
-]
+caches_are_by_one_encoder = Check(
+    name="caches_are_by_one_encoder",
+    asset="persona_cache",
+    find=_caches_are_by_one_encoder,
+    description=are_by_one_encoder.__doc__,
+    needs=("interaction_cache",),
+)

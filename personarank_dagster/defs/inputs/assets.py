@@ -5,13 +5,16 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from personarank_dagster.core import schemas
+from personarank_dagster.defs.inputs.checks import checks_of
 from personarank_dagster.defs.inputs.pictures import input_picture
-from personarank_dagster.defs.platform.declaration import graph_asset, left_out, result
+from personarank_dagster.defs.platform.declarations import RAW, bad_row_rules, graph_asset
+from personarank_dagster.defs.platform.formats import TableFormat
 from personarank_dagster.defs.platform.partitions import dataset_partitions
-from personarank_dagster.defs.platform.provenance import RAW, raw_version
 from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.defs.platform.snapshots import content_of
+from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.raw import ingestion
-from personarank_dagster.raw.bad_lines import write_quarantine
 from personarank_dagster.raw.files import RawFiles
 from personarank_dagster.raw.ingestion import Ingested
 
@@ -37,8 +40,9 @@ def _raw_file(key: str) -> dg.SourceAsset:
     )
     def raw_file(project: ProjectResource) -> dg.DataVersionsByPartition:
         datasets = [project.dataset(name) for name in dataset_partitions.get_partition_keys()]
+        configured = [dataset for dataset in datasets if key in dataset.data.raw_files]
         return dg.DataVersionsByPartition(
-            {dataset.name: raw_version(dataset, key) for dataset in datasets if key in dataset.data.raw_files}
+            {dataset.name: content_of(dataset, f"{RAW}/{key}") for dataset in configured}
         )
 
     return raw_file
@@ -47,24 +51,42 @@ def _raw_file(key: str) -> dg.SourceAsset:
 raw_files = [_raw_file(key) for key in RAW_DESCRIPTIONS]
 
 
-@graph_asset("personas", "inputs", {"polars"})
-def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
+@graph_asset(
+    group="inputs",
+    kinds={"polars"},
+    raw=("persona",),
+    optional_raw=("item_summary",),
+    settings=bad_row_rules,
+    format=lambda schema: TableFormat(schemas.PERSONAS, ["unique_persona_id"]),
+    checks=checks_of("personas"),
+)
+def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[Any]:
     """One row per persona: who would like an item, and why.
 
     From the raw persona file; used by the selections, the encoder and the persona cache.
     """
-    raw = RawFiles(project.dataset(context.partition_key).data)
+    step = Step.of(context, project)
+    raw = step.raw_files()
     summaries = raw.optional("item_summary", ingestion.read_item_summaries)
-    return _ingested(project, context, raw, raw.read("persona", ingestion.read_personas, item_summaries=summaries))
+    return _ingested(step, raw, raw.read("persona", ingestion.read_personas, item_summaries=summaries))
 
 
-@graph_asset("histories", "inputs", {"polars"})
+@graph_asset(
+    group="inputs",
+    kinds={"polars"},
+    raw=("loo_history",),
+    optional_raw=("item_summary", "aspects", "gt"),
+    settings=lambda config: {"schema": config.data.schema, **bad_row_rules(config)},
+    format=lambda schema: TableFormat(schemas.histories(schema), ["user_id", "position"]),
+    checks=checks_of("histories"),
+)
 def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[Any]:
     """One row per interaction, chronological per user, without the held-out item.
 
     From the raw leave-one-out histories; used by the encoder, the interaction cache and the metrics.
     """
-    raw = RawFiles(project.dataset(context.partition_key).data)
+    step = Step.of(context, project)
+    raw = step.raw_files()
     ingested = raw.read(
         "loo_history",
         ingestion.read_histories,
@@ -74,55 +96,71 @@ def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg
         item_summaries=raw.optional("item_summary", ingestion.read_item_summaries),
         aspects=raw.optional("aspects", ingestion.read_aspects, schema=raw.data.schema),
     )
-    return _ingested(project, context, raw, ingested)
+    return _ingested(step, raw, ingested)
 
 
-@graph_asset("selected_personas", "inputs", {"polars"})
+@graph_asset(
+    group="inputs",
+    kinds={"polars"},
+    raw=("selected",),
+    optional_raw=("gt",),
+    settings=bad_row_rules,
+    format=lambda schema: TableFormat(schemas.SELECTED_PERSONAS),
+    checks=checks_of("selected_personas"),
+)
 def selected_personas(
     context: dg.AssetExecutionContext, personas: pl.DataFrame, project: ProjectResource
-) -> dg.MaterializeResult[pl.DataFrame]:
+) -> dg.MaterializeResult[Any]:
     """One row per selection: the persona of a target item that a judge chose for a user.
 
     From the raw selections, resolved against the personas; the encoder learns from them.
     """
-    raw = RawFiles(project.dataset(context.partition_key).data)
+    step = Step.of(context, project)
+    raw = step.raw_files()
     truth = raw.optional("gt", ingestion.read_ground_truth)
     ingested = raw.read("selected", ingestion.read_selections, personas=personas, ground_truth=truth)
-    return _ingested(project, context, raw, ingested)
+    return _ingested(step, raw, ingested)
 
 
-@graph_asset("candidates", "inputs", {"polars"})
-def candidates(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
+@graph_asset(
+    group="inputs",
+    kinds={"polars"},
+    raw=("candidates",),
+    settings=bad_row_rules,
+    format=lambda schema: TableFormat(schemas.CANDIDATES, ["user_id", "candidate_rank"]),
+    checks=checks_of("candidates"),
+)
+def candidates(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[Any]:
     """One row per (user, rank): the retriever's lists, best first. They are what is reranked."""
-    config = project.dataset(context.partition_key)
-    config.raw_path("candidates")
-    raw = RawFiles(config.data)
-    return _ingested(project, context, raw, raw.read("candidates", ingestion.read_candidates))
+    step = Step.of(context, project)
+    raw = step.raw_files()
+    return _ingested(step, raw, raw.read("candidates", ingestion.read_candidates))
 
 
-@graph_asset("ground_truth", "inputs", {"polars"})
-def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[pl.DataFrame]:
+@graph_asset(
+    group="inputs",
+    kinds={"polars"},
+    raw=("gt",),
+    settings=bad_row_rules,
+    format=lambda schema: TableFormat(schemas.GROUND_TRUTH, ["user_id", "item_id"]),
+    checks=checks_of("ground_truth"),
+)
+def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[Any]:
     """One row per (user, held-out item): what the metrics look for in the lists."""
-    config = project.dataset(context.partition_key)
-    config.raw_path("gt")
-    raw = RawFiles(config.data)
-    return _ingested(project, context, raw, raw.read("gt", ingestion.read_ground_truth))
+    step = Step.of(context, project)
+    raw = step.raw_files()
+    return _ingested(step, raw, raw.read("gt", ingestion.read_ground_truth))
 
 
-def _ingested(
-    project: ProjectResource, context: dg.AssetExecutionContext, raw: RawFiles, ingested: Ingested
-) -> dg.MaterializeResult[Any]:
+def _ingested(step: Step, raw: RawFiles, ingested: Ingested) -> dg.MaterializeResult[Any]:
     """The table with its account; bad lines of all files that were read for it go to the quarantine."""
-    quarantine = raw.data.out_root / "quarantine" / f"{context.asset_key.path[-1]}.jsonl"
-    write_quarantine(raw.bad_lines, quarantine)
     counts: dict[str, Any] = {
         "rows_read": ingested.read,
         "quarantined": len(ingested.bad_lines),
         **left_out(ingested.left_out),
+        **step.set_aside(raw),
     }
-    if raw.bad_lines:
-        counts["quarantine"] = dg.MetadataValue.path(str(quarantine))
     filled = {f"filled: {what}": count for what, count in ingested.filled.items()}
     merged = {f"merged: {what}": count for what, count in ingested.merged.items()}
-    drawn = input_picture(context.asset_key.path[-1], ingested.table)
-    return result(project, context, ingested.table, counts | filled | merged | drawn)
+    drawn = input_picture(step.declaration.name, ingested.table)
+    return step.result(ingested.table, counts | filled | merged | drawn)

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import dagster as dg
-import polars as pl
 
 from personarank_dagster.core.texts import TextTemplate
 from personarank_dagster.core.validation import PREVIOUS, DataCheck, Finding, Limits, data_checks
-from personarank_dagster.defs.platform.partitions import dataset_partitions
-from personarank_dagster.defs.platform.published_checks import data_limits
-from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.defs.platform.checks import Check, Found
+from personarank_dagster.defs.platform.published_checks import Published, data_limits
 
 
 @dataclass(frozen=True)
@@ -55,50 +53,48 @@ class Evaluation:
         return {**found, "total": self.finding.total, **self.finding.numbers, **note}
 
 
-def evaluate(project: ProjectResource, partition: str, name: str) -> Evaluation:
-    """Evaluate one check on the current versions of its tables."""
-    config = project.dataset(partition)
-    check = next(check for check in data_checks(data_limits(config)) if check.name == name)
-    versions = {asset: project.versions(asset, partition).find_current() for asset in {check.asset, *check.tables}}
-    found = {asset: version for asset, version in versions.items() if version}
-    if len(found) < len(versions):
+def evaluate(published: Published, name: str) -> Evaluation:
+    """Evaluate one check on the versions that are published."""
+    check = next(check for check in data_checks(data_limits(published.config)) if check.name == name)
+    version = published.find(check.asset)
+    if version is None or not all(map(published.find, check.tables)):
         return Evaluation(check, None)
-    tables: dict[str, pl.LazyFrame] = {
-        asset: project.format(asset, partition).read(found[asset].directory, lazy=True) for asset in check.tables
-    }
+    tables = {asset: published.table(asset) for asset in check.tables}
     if check.drift:
-        previous = project.versions(check.asset, partition).previous()
+        previous = published.previous_table(check.asset)
         if previous is None:
             return Evaluation(check, Finding(None, 0, note="no version before"))
-        tables[PREVIOUS] = project.format(check.asset, partition).read(previous.directory, lazy=True)
-    return Evaluation(check, check.finding(tables, found[check.asset].manifest.details))
+        tables[PREVIOUS] = previous
+    return Evaluation(check, check.finding(tables, version.manifest.details))
 
 
 def _short(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _severity(found: Evaluation) -> dg.AssetCheckSeverity:
-    return dg.AssetCheckSeverity.ERROR if found.is_error else dg.AssetCheckSeverity.WARN
+def _check(check: DataCheck) -> Check:
+    """The check as one of its asset: a failure is an error where results would lie, else a warning."""
 
+    def find(published: Published) -> Found:
+        found = evaluate(published, check.name)
+        severity = dg.AssetCheckSeverity.ERROR if found.is_error else dg.AssetCheckSeverity.WARN
+        return Found(found.passed, found.metadata, severity)
 
-def _asset_check(check: DataCheck) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    return Check(
         name=check.name,
         asset=check.asset,
-        additional_deps=[table for table in check.tables if table != check.asset],
-        partitions_def=dataset_partitions,
-        blocking=check.blocking,
+        find=find,
         description=check.description,
+        needs=tuple(table for table in check.tables if table != check.asset),
+        blocking=check.blocking,
     )
-    def asset_check(context: dg.AssetCheckExecutionContext, project: ProjectResource) -> dg.AssetCheckResult:
-        found = evaluate(project, context.partition_key, check.name)
-        return dg.AssetCheckResult(passed=found.passed, severity=_severity(found), metadata=found.metadata)
 
-    return asset_check
+
+def checks_of(asset: str) -> tuple[Check, ...]:
+    """All checks of the data of an asset."""
+    return tuple(_check(check) for check in ALL_CHECKS if check.asset == asset)
 
 
 # The names do not depend on the configured limits; each evaluation takes its dataset's own.
 ALL_CHECKS = data_checks(Limits(min_coverage=1.0, max_drift=0.0, max_len=1, template=TextTemplate("amazon")))
 CHECK_NAMES = [check.name for check in ALL_CHECKS]
-input_checks = [_asset_check(check) for check in ALL_CHECKS]

@@ -4,26 +4,6 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from personarank_dagster.core import schemas
-from personarank_dagster.core.schemas import Schema
-
-# Of the histories, those that both kinds of reviews have; each materialisation shows all of its own.
-COLUMNS: dict[str, Schema] = {
-    "personas": schemas.PERSONAS,
-    "histories": {
-        name: dtype for name, dtype in schemas.histories("amazon").items() if name in schemas.histories("yelp")
-    },
-    "selected_personas": schemas.SELECTED_PERSONAS,
-    "candidates": schemas.CANDIDATES,
-    "ground_truth": schemas.GROUND_TRUTH,
-    "interaction_cache": schemas.INTERACTION_INDEX,
-    "persona_cache": schemas.PERSONA_INDEX,
-    "reranked_candidates": schemas.RERANKED,
-    "rerank_metrics": schemas.METRICS,
-    "metrics_report": schemas.REPORT,
-}
-
-
 # What does not explain itself; a name means the same in every table.
 DESCRIPTIONS = {
     "persona_id": "Number of the persona within its item.",
@@ -61,11 +41,6 @@ DESCRIPTIONS = {
     "random": "The metric of a random order.",
     "current": "Whether this version is the one in use.",
 }
-
-
-def table_schema(asset: str) -> dg.TableSchema:
-    """Columns of an asset's table (of a cache: of its index)."""
-    return described({name: str(dtype) for name, dtype in COLUMNS[asset].items()})
 
 
 def described(types: Mapping[str, str]) -> dg.TableSchema:

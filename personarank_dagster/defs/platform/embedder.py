@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import dagster as dg
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from personarank_dagster.core.encoders import ENGINE, BaseModel, EncodedTexts, Side
 from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
-from personarank_dagster.defs.platform.resources import Advance, GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.defs.platform.resources import Advance, GpuResource, ProgressResource
+from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.storage.scratch import ScratchFolder
 from personarank_dagster.vectors.matrices import Float16Array, row_parts, save_matrix
 from personarank_dagster.vectors.text_keys import KeyArray, distinct_rows, text_keys
@@ -74,8 +74,7 @@ class Embedded:
 class Embedder:
     """Gives vectors of texts, by whichever encoder it is called with, and shows the progress."""
 
-    context: dg.AssetExecutionContext
-    project: ProjectResource
+    step: Step
     gpu: GpuResource
     progress: ProgressResource
 
@@ -83,7 +82,7 @@ class Embedder:
         self, texts: pl.Series, model: "SentenceTransformer", fingerprint: str, side: Side
     ) -> tuple[FloatArray, IntArray]:
         """Vectors of the distinct texts by the loaded model of `train.yaml`, and the row of each text."""
-        train = self.project.dataset(self.context.partition_key).train
+        train = self.step.config.train
         base = BaseModel(train.st_path, train.max_len, fingerprint, train.st_revision)
         embedded = self.embed(texts, base, side, loaded=model)
         return embedded.store.vectors(embedded.places).astype(np.float32), embedded.rows
@@ -98,11 +97,11 @@ class Embedder:
         """
         keys = text_keys(texts)
         first, rows = distinct_rows(keys)
-        store = self.project.vectors(self.context.partition_key, store_name(base, self.gpu))
+        store = self.step.outputs.vectors(store_name(base, self.gpu))
         missing = first[store.places(keys[first]) < 0]
         started = time.monotonic()
         if len(missing):
-            with self.progress.track(self.context, TASKS[side], len(missing)) as advance:
+            with self.progress.track(self.step.context, TASKS[side], len(missing)) as advance:
                 self._encode(texts.gather(missing), keys[missing], base, side, store, advance, loaded)
             store.reload()
             store.join_blocks()
@@ -119,7 +118,7 @@ class Embedder:
         advance: Advance,
         loaded: "SentenceTransformer | None",
     ) -> None:
-        config = self.project.dataset(self.context.partition_key)
+        config = self.step.config
         devices = self.gpu.torch_devices(config.rerank.num_gpus)
         precision = self.gpu.encoding_precision()
         if len(devices) > 1:

@@ -10,7 +10,6 @@ import msgspec
 import polars as pl
 
 from personarank_dagster.core import schemas
-from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.core.encoders import EncoderInfo
 from personarank_dagster.core.schemas import Schema
 from personarank_dagster.ranking.metrics import Coverage
@@ -40,6 +39,11 @@ class OutputFormat(ABC, Generic[ValueT]):
 
     exports: Mapping[str, str]
 
+    @property
+    def columns(self) -> Schema:
+        """Columns of its table, or of its index; none where there is no table."""
+        return {}
+
     @abstractmethod
     def check(self, name: str, value: ValueT) -> None:
         """Raise ContractError if the value breaks the contract of this output."""
@@ -64,6 +68,10 @@ class TableFormat(OutputFormat[Table]):
     schema: Schema
     key: Sequence[str] = ()
     exports: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> Schema:
+        return self.schema
 
     def check(self, name: str, value: Table) -> None:
         check_table(name, value, self.schema, self.key)
@@ -117,6 +125,10 @@ class MetricsFormat(OutputFormat[RerankMetrics]):
 
     exports: Mapping[str, str]
 
+    @property
+    def columns(self) -> Schema:
+        return schemas.METRICS
+
     def check(self, name: str, value: RerankMetrics) -> None:
         check_table(name, value.table, schemas.METRICS, ["scenario", "metric", "k"])
 
@@ -139,6 +151,10 @@ class EmbeddingsFormat(OutputFormat[VectorTable]):
     index_schema: Schema
     index_key: Sequence[str]
     exports: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> Schema:
+        return self.index_schema
 
     def check(self, name: str, value: VectorTable) -> None:
         check_table(name, value.index, self.index_schema, self.index_key)
@@ -192,24 +208,6 @@ class EncoderFormat(OutputFormat[SavableEncoder]):
 
     def version_of(self, value: SavableEncoder) -> str:
         return value.info.fingerprint
-
-
-def output_format(asset: str, schema: SchemaName) -> OutputFormat[Any]:
-    """Format of an asset's output in a dataset of this schema."""
-    formats: dict[str, OutputFormat[Any]] = {
-        "personas": TableFormat(schemas.PERSONAS, ["unique_persona_id"]),
-        "histories": TableFormat(schemas.histories(schema), ["user_id", "position"]),
-        "selected_personas": TableFormat(schemas.SELECTED_PERSONAS),
-        "candidates": TableFormat(schemas.CANDIDATES, ["user_id", "candidate_rank"]),
-        "ground_truth": TableFormat(schemas.GROUND_TRUTH, ["user_id", "item_id"]),
-        "trained_encoder": EncoderFormat({"train": "."}),
-        "interaction_cache": EmbeddingsFormat(schemas.INTERACTION_INDEX, ["user_id", "age"]),
-        "persona_cache": EmbeddingsFormat(schemas.PERSONA_INDEX, ["unique_persona_id"]),
-        "reranked_candidates": RerankedFormat(schemas.RERANKED, exports={f"rerank/{RERANKED_LINES}": RERANKED_LINES}),
-        "rerank_metrics": MetricsFormat({f"rerank/{METRICS_JSON}": METRICS_JSON}),
-        "metrics_report": TableFormat(schemas.REPORT, ["dataset", "version", "scenario", "metric", "k"]),
-    }
-    return formats[asset]
 
 
 ORDERS = ("candidate", "reranked", "shuffled", "untrained", "popularity", "random")

@@ -1,36 +1,30 @@
-"""The IO manager: every output is a version, published whole; every input is the version that CURRENT names."""
+"""The IO manager: every output is a version, published whole; every input is the version that the run sees."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, get_args
 
 import dagster as dg
-import msgspec
 import polars as pl
 from pydantic import PrivateAttr
 
+from personarank_dagster.core.errors import ContractError
 from personarank_dagster.defs.platform.columns import described
+from personarank_dagster.defs.platform.declarations import declared
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
-from personarank_dagster.defs.platform.provenance import provenance
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.retries import retried_if_passing
 from personarank_dagster.defs.platform.run_tags import tag_run
-from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.defs.platform.sights import Sight
+from personarank_dagster.defs.platform.steps import Handed
 from personarank_dagster.storage.tables import TABLE, footer, pick_columns
-from personarank_dagster.storage.versions import InUse, Version
+from personarank_dagster.storage.versions import InUse, Version, VersionStore
 from personarank_dagster.vectors.embeddings import INDEX
-
-# Metadata under which an asset hands over the content hash of its value, so that it is not hashed twice.
-DATA_VERSION = "data_version"
 
 
 class VersionedIOManager(dg.ConfigurableIOManager):
     """Stores each asset's output as a version in the format of its kind (table, embeddings, encoder, metrics)."""
 
     project: ProjectResource
-    # Data versions that each running step has read: (step, partition) -> upstream -> version.
-    _loaded: dict[tuple[str, str], dict[str, str]] = PrivateAttr(default_factory=dict)
-    _made_from: dict[tuple[str, str], Provenance] = PrivateAttr(default_factory=dict)
     # Versions that a step has opened; they are not removed before it has published.
     _in_use: dict[tuple[str, str], list[InUse]] = PrivateAttr(default_factory=dict)
 
@@ -40,69 +34,99 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             tag_run(self.project, context.run, context.instance)
 
     @retried_if_passing()
-    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Check the value, publish it as the current version, refresh the links for people."""
-        asset = context.asset_key.path[-1]
-        partition = context.partition_key if context.has_partition_key else UNPARTITIONED
-        output = self.project.format(asset, partition)
-        store = self.project.versions(asset, partition)
-        step = (context.op_def.name, partition)
-        made_from = self._made_from.pop(step, None) or provenance(self.project, asset, partition)
-        inputs = made_from.inputs | self._loaded.pop(step, {})
+    def handle_output(self, context: dg.OutputContext, obj: Handed) -> None:
+        """Check the value, have it judged, and publish it: as the current version unless it is refused.
+
+        Raises ContractError for a version that is refused; it stays for inspection, and nothing else changes.
+        """
+        asset, sight = context.asset_key.path[-1], Sight.of(self.project, context)
+        outputs = sight.snapshot.outputs
+        store, form = outputs.versions(asset), outputs.format(asset)
         numbers = _numbers(context.output_metadata)
         try:
             version = store.publish(
-                lambda directory: numbers | output.write(obj, directory),
-                check=lambda: output.check(store.name, obj),
+                lambda directory: numbers | form.write(obj.value, directory),
+                check=lambda: form.check(store.name, obj.value),
+                judge=obj.judge,
                 run_id=context.run_id,
-                data_version=str(context.output_metadata[DATA_VERSION].value),
-                provenance=msgspec.structs.replace(made_from, inputs=dict(sorted(inputs.items()))),
+                data_version=obj.data_version,
+                provenance=obj.made_from,
             )
         finally:
-            for in_use in self._in_use.pop(step, []):
+            for in_use in self._in_use.pop((context.op_def.name, outputs.partition), []):
                 in_use.close()
-        if partition != UNPARTITIONED:
-            self.project.sweep_staging(asset, partition)
-        if output.exports:
-            self.project.refresh_links(partition)
-        for name in store.removable(self.project.keep(partition)):
+        if version.manifest.refusal:
+            _report(context, version)
+            raise ContractError(_refused(store, version))
+        if outputs.partition != UNPARTITIONED:
+            outputs.sweep_staging(asset)
+            outputs.refresh_links()
+        for name in store.removable(outputs.keep):
             store.remove(name)
         context.add_output_metadata(_metadata(version))
 
     @retried_if_passing()
     def load_input(self, context: dg.InputContext) -> Any:
-        """Read the current version, or those of all partitions as a dict where the input spans several."""
-        asset = context.asset_key.path[-1]
-        if not context.has_asset_partitions:
-            return self._load(context, asset, UNPARTITIONED)
-        keys = context.asset_partition_keys
-        if len(keys) == 1 and context.has_partition_key:
-            return self._load(context, asset, keys[0])
-        published = [key for key in keys if self.project.versions(asset, key).find_current()]
-        return {key: self._load(context, asset, key) for key in published}
+        """Read the version that the run sees, or those of all partitions as a dict where the input spans several."""
+        asset, sight = context.asset_key.path[-1], Sight.of(self.project, context)
+        spans = sight.snapshot.partition == UNPARTITIONED and declared(asset).partitioned
+        found = {name: self._open(context, sight, version) for name, version in sight.versions(asset).items()}
+        if spans:
+            return {version.manifest.partition: self._read(context, sight, version) for version in found.values()}
+        return self._read(context, sight, found[asset])
 
-    def _load(self, context: dg.InputContext, asset: str, partition: str) -> Any:
-        reader = context.partition_key if context.has_partition_key else UNPARTITIONED
-        in_use = self.project.versions(asset, partition).use()
-        version = in_use.version
-        name = asset if partition == reader else f"{asset}[{partition}]"
-        step = (context.op_def.name, reader)
-        if step not in self._made_from:
-            # Settings and raw files as they are when the step begins: an edit during a long training is not used.
-            self._made_from[step] = provenance(self.project, context.op_def.name, reader)
-        self._loaded.setdefault(step, {})[name] = version.manifest.data_version
-        self._in_use.setdefault(step, []).append(in_use)
-        return self._read(context, asset, partition, version.directory)
+    def _open(self, context: dg.InputContext, sight: Sight, version: Version) -> Version:
+        """Keep a version from being removed before the step has published."""
+        in_use = version.hold()
+        self._in_use.setdefault((context.op_def.name, sight.snapshot.partition), []).append(in_use)
+        return in_use.version
 
-    def _read(self, context: dg.InputContext, asset: str, partition: str, directory: Path) -> Any:
+    def _read(self, context: dg.InputContext, sight: Sight, version: Version) -> Any:
         """Read lazily where the annotation says LazyFrame, and only the `columns` of the metadata of the input."""
+        asset, partition = version.manifest.asset, version.manifest.partition
         columns = (context.definition_metadata or {}).get("columns")
         lazy = _is_lazy(context.dagster_type.typing_type)
-        value = self.project.format(asset, partition).read(directory, lazy=lazy or columns is not None)
+        own = partition == sight.snapshot.partition
+        form = (sight.snapshot.outputs if own else self.project.outputs(partition)).format(asset)
+        value = form.read(version.directory, lazy=lazy or columns is not None)
         if not isinstance(value, pl.DataFrame | pl.LazyFrame):
             return value
         table = value if columns is None else pick_columns(f"{asset} ({partition})", value, columns)
         return table.lazy() if lazy else table.lazy().collect()
+
+
+def _refused(store: VersionStore, version: Version) -> str:
+    current = store.current_name()
+    stays = f"{current} stays current" if current else "nothing is current"
+    return (
+        f"{store.name}: refused: {version.manifest.refusal}; {stays}, and {version.name} is kept for inspection "
+        "(`personarank versions`) until `personarank gc`"
+    )
+
+
+def _report(context: dg.OutputContext, version: Version) -> None:
+    """Have the UI show what the checks found: as their own steps they do not run for a version that is refused."""
+    manifest = version.manifest
+    for verdict in manifest.checks or ():
+        evaluation = dg.AssetCheckEvaluation(
+            context.asset_key,
+            verdict.check,
+            verdict.passed,
+            metadata=verdict.numbers,
+            severity=dg.AssetCheckSeverity.ERROR,
+            partition=None if manifest.partition == UNPARTITIONED else manifest.partition,
+            blocking=True,
+        )
+        context.step_context.instance.report_dagster_event(_event(context, evaluation), run_id=context.run_id)
+
+
+def _event(context: dg.OutputContext, evaluation: dg.AssetCheckEvaluation) -> dg.DagsterEvent:
+    return dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name=context.job_name,
+        step_key=context.step_key,
+        event_specific_data=evaluation,
+    )
 
 
 def _is_lazy(annotation: Any) -> bool:

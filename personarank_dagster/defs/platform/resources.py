@@ -1,33 +1,31 @@
 """What assets are given: the project's configuration and outputs, the device, the progress display."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from personarank_dagster.configuration.dataset import DatasetConfig, config_dir, dataset_names, load_dataset
+from personarank_dagster.configuration.dataset import (
+    DatasetConfig,
+    config_dir,
+    dataset_names,
+    load_dataset,
+    shared_root,
+)
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import Precision
 from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.defs.platform.formats import OutputFormat, output_format
+from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
-from personarank_dagster.storage.bucket import bucket_path
-from personarank_dagster.storage.disk import link
-from personarank_dagster.storage.scratch import sweep_scratch
-from personarank_dagster.storage.versions import VersionStore, check_writable
-from personarank_dagster.vectors.vector_store import VectorStore
+from personarank_dagster.storage.versions import VersionStore
 
 if TYPE_CHECKING:
     from personarank_dagster.encoding.devices import TrainingPrecision
 
 LOG_SECONDS = 10
-
-EXPORTING_ASSETS = ("trained_encoder", "reranked_candidates", "rerank_metrics")
 
 
 class ProjectResource(dg.ConfigurableResource[Any]):
@@ -37,58 +35,17 @@ class ProjectResource(dg.ConfigurableResource[Any]):
         """Configuration of one dataset, read anew, so that an edit counts in the next step."""
         return load_dataset(config_dir(), name)
 
+    def outputs(self, partition: str) -> Outputs:
+        """Outputs of a dataset, or of what belongs to none; of those as many are kept as of the most of a dataset."""
+        if partition == UNPARTITIONED:
+            keep = max(self.dataset(name).data.keep for name in dataset_names(config_dir()))
+            return Outputs(partition, *shared_root(), keep)
+        config = self.dataset(partition)
+        return Outputs(partition, config.data.out_root, config.bucket, config.data.keep, config.data.schema)
+
     def versions(self, asset: str, partition: str) -> VersionStore:
         """Versions of one asset and partition."""
-        folder, bucket = self.shared_root() if partition == UNPARTITIONED else self._roots(partition)
-        if bucket is None:
-            return VersionStore(folder / "versions", asset, partition)
-        return VersionStore(bucket_path(bucket) / "versions", asset, partition, copies=folder / "copies")
-
-    def keep(self, partition: str) -> int:
-        """How many versions are kept; of what belongs to no dataset, as many as the dataset that keeps most."""
-        names = dataset_names(config_dir()) if partition == UNPARTITIONED else [partition]
-        return max(self.dataset(name).data.keep for name in names)
-
-    def format(self, asset: str, partition: str) -> OutputFormat[Any]:
-        """Format of one asset's output."""
-        unpartitioned = partition == UNPARTITIONED
-        return output_format(asset, "amazon" if unpartitioned else self.dataset(partition).data.schema)
-
-    def refresh_links(self, dataset: str) -> None:
-        """Point the links for people to the current versions; a kill after publishing can have left them behind."""
-        config = self.dataset(dataset)
-        for asset in EXPORTING_ASSETS:
-            if version := self.versions(asset, dataset).find_current():
-                for name, file in self.format(asset, dataset).exports.items():
-                    link(version.directory / file, config.data.out_root / name)
-
-    def sweep_staging(self, asset: str, dataset: str) -> None:
-        """Remove what unfinished work left for an asset that is published now."""
-        sweep_scratch(self.dataset(dataset).data.out_root / "staging", only=asset)
-
-    def vectors(self, dataset: str, fingerprint: str) -> VectorStore:
-        """Vectors of texts by one encoder."""
-        return VectorStore(self.dataset(dataset).data.out_root / "vectors", fingerprint)
-
-    def check_writable(self, dataset: str) -> None:
-        """Raise StorageError, with the reason, if outputs of a dataset cannot be written."""
-        folder, bucket = self._roots(dataset)
-        check_writable(folder)
-        if bucket is not None:
-            check_writable(bucket_path(bucket))
-
-    def shared_root(self) -> tuple[Path, str | None]:
-        """Folder and bucket of outputs that belong to no dataset: those that hold the datasets' own."""
-        folders, buckets = zip(*map(self._roots, dataset_names(config_dir())), strict=True)
-        folder = Path(os.path.commonpath([folder.parent for folder in folders]))
-        named = [bucket.rpartition("/")[0] for bucket in buckets if bucket]
-        bucket = os.path.commonpath([name.replace("://", "/", 1) for name in named]) if all(buckets) else ""
-        return folder, bucket.replace("/", "://", 1) if "/" in bucket else None
-
-    def _roots(self, dataset: str) -> tuple[Path, str | None]:
-        """Folder on this machine, and bucket if the versions lie in one."""
-        config = self.dataset(dataset)
-        return config.data.out_root, config.bucket
+        return self.outputs(partition).versions(asset)
 
 
 class GpuResource(dg.ConfigurableResource[Any]):

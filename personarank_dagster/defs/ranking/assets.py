@@ -5,29 +5,53 @@ from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
+import msgspec
 import polars as pl
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
-from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.defs.platform.declaration import graph_asset, result
-from personarank_dagster.defs.platform.formats import RerankMetrics
-from personarank_dagster.defs.platform.kept_vectors import untrained_tables
+from personarank_dagster.core.errors import ConfigError, ContractError
+from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset, no_settings
+from personarank_dagster.defs.platform.formats import (
+    METRICS_JSON,
+    MetricsFormat,
+    RerankedFormat,
+    RerankMetrics,
+    TableFormat,
+)
+from personarank_dagster.defs.platform.kept_vectors import CACHES, untrained_tables
+from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.partitions import dataset_partitions
-from personarank_dagster.defs.platform.provenance import check_one_encoder, lineage
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
+from personarank_dagster.defs.platform.steps import Step, left_out
+from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
 from personarank_dagster.defs.ranking.pictures import alpha_curve, metric_bars, report_bars
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking import ranker as ranking
-from personarank_dagster.ranking.blending import Blend, measure
+from personarank_dagster.ranking.blending import Alpha, Blend, measure
 from personarank_dagster.ranking.controls import popularity_and_random_places, shuffled_places
 from personarank_dagster.ranking.ranker import Ranker, VectorTable
 from personarank_dagster.raw import ingestion
-from personarank_dagster.raw.files import RawFiles
-from personarank_dagster.storage.reranked import spool
+from personarank_dagster.storage.reranked import RERANKED_LINES, spool
+from personarank_dagster.vectors.embeddings import made_with
 
 
-@graph_asset("reranked_candidates", "ranking", {"numpy"})
+def ranking_settings(config: DatasetConfig) -> dict[str, object]:
+    """Settings that decide the lists; the largest cut-off is what a chosen blend aims at."""
+    chosen = {"largest_k": max(config.rerank.ks), **bad_row_rules(config)} if config.rerank.alpha == "auto" else {}
+    rules = {"alpha": config.rerank.alpha, "user_max_k": config.rerank.user_max_k, "gamma": config.train.gamma}
+    return rules | chosen
+
+
+@graph_asset(
+    group="ranking",
+    kinds={"numpy"},
+    optional_raw=("gt",),
+    settings=ranking_settings,
+    code_version="2",
+    format=lambda schema: RerankedFormat(schemas.RERANKED, exports={f"rerank/{RERANKED_LINES}": RERANKED_LINES}),
+    checks=list_checks,
+)
 def reranked_candidates(
     context: dg.AssetExecutionContext,
     candidates: pl.LazyFrame,
@@ -42,10 +66,11 @@ def reranked_candidates(
     with a ground truth has the blend that other users chose, all others have `serving_alpha`.
     `out_root/rerank/reranked.jsonl` always links to the current lists.
     """
-    config = project.dataset(context.partition_key)
-    check_one_encoder(project, context.partition_key)
-    ranker = _ranker(config, interaction_cache, persona_cache, gpu)
-    blend = _blend(config, ranker, candidates)
+    step = Step.of(context, project)
+    config = step.config
+    check_one_encoder(step)
+    ranker = _ranker(_rules(config), interaction_cache, persona_cache, gpu)
+    blend, quarantined = _blend(step, ranker, candidates)
     parts = (ranker.rerank(block, blend.alphas_of) for block in ranking.blocks(candidates))
     reranked = spool(parts, config.data.out_root / "scratch")
     numbers = {
@@ -54,16 +79,24 @@ def reranked_candidates(
         "gamma": config.train.gamma,
         **{f"alpha of fold {fold}": alpha for fold, alpha in enumerate(blend.folds)},
         **ranking.coverage(reranked),
+        **quarantined,
     }
     curve = {"curve": alpha_curve(blend, max(config.rerank.ks))} if blend.curve else {}
-    return result(project, context, reranked, numbers | curve)
+    return step.result(reranked, numbers | curve, gpu)
 
 
-@graph_asset("rerank_metrics", "ranking", {"polars"})
+@graph_asset(
+    group="ranking",
+    kinds={"polars"},
+    optional_raw=("reviews",),
+    settings=lambda config: {"ks": config.rerank.ks, **bad_row_rules(config)},
+    code_version="3",
+    format=lambda schema: MetricsFormat({f"rerank/{METRICS_JSON}": METRICS_JSON}),
+    checks=metric_checks,
+)
 def rerank_metrics(
     context: dg.AssetExecutionContext,
     reranked_candidates: pl.LazyFrame,
-    candidates: pl.LazyFrame,
     ground_truth: pl.DataFrame,
     histories: pl.LazyFrame,
     interaction_cache: VectorTable,
@@ -76,56 +109,62 @@ def rerank_metrics(
     From the reranked lists and the ground truth; the shuffled control from the caches, popularity from the reviews or
     the histories. `out_root/rerank/metrics.json` always links to the current ones.
     """
-    config = project.dataset(context.partition_key)
-    reviews = RawFiles(config.data).optional("reviews", ingestion.read_reviews)
+    step = Step.of(context, project)
+    check_lists_are_by(step)
+    raw = step.raw_files()
+    reviews = raw.optional("reviews", ingestion.read_reviews, ground_truth=ground_truth)
     interactions = histories.select("user_id", "item_id").collect() if reviews is None else reviews
-    ranker = _ranker(config, interaction_cache, persona_cache, gpu)
+    rules = msgspec.convert(step.sight.version("reranked_candidates").manifest.provenance.settings, Rules)
+    ranker = _ranker(rules, interaction_cache, persona_cache, gpu)
+    ks = step.config.rerank.ks
     ranks = metrics.hit_ranks(reranked_candidates, ground_truth)
-    places = {
-        "candidate": metrics.place_numbers(ranks["candidate"]),
-        "reranked": metrics.place_numbers(ranks["reranked"]),
-        "shuffled": shuffled_places(
-            ranker, candidates, ground_truth, alpha=config.rerank.alpha, k=max(config.rerank.ks)
+    controls = [
+        shuffled_places(ranker, reranked_candidates, ground_truth, alpha=rules.alpha, k=max(ks)),
+        popularity_and_random_places(ranker, reranked_candidates, ground_truth, interactions),
+    ]
+    if untrained := _untrained(step):
+        baseline = _ranker(rules, untrained[0], untrained[1], gpu)
+        measured = measure(baseline, reranked_candidates, ground_truth, alpha=rules.alpha, k=max(ks))
+        controls.append(measured.by_user("untrained"))
+    places = metrics.places_by_order(ranks, controls)
+    found = RerankMetrics(
+        table=metrics.compare_scenarios(
+            ranks["user_id"], places, metrics.scenario_users(interactions, ground_truth), ks
         ),
-        **popularity_and_random_places(ranker, candidates, ground_truth, interactions),
-    }
-    if untrained := _untrained(project, context.partition_key):
-        baseline = _ranker(config, untrained[0], untrained[1], gpu)
-        places["untrained"] = measure(
-            baseline, candidates, ground_truth, alpha=config.rerank.alpha, k=max(config.rerank.ks)
-        ).places
-    scenarios = metrics.scenario_users(interactions, ground_truth)
-    measured = RerankMetrics(
-        table=metrics.compare_scenarios(ranks["user_id"], places, scenarios, config.rerank.ks),
         coverage=metrics.coverage(reranked_candidates, ground_truth, ranks, ranker.users["user_id"]),
-        fingerprints=lineage(project, "rerank_metrics", context.partition_key),
+        fingerprints=step.made_from().lineage,
     )
-    return result(project, context, measured, _metric_numbers(measured) | {"metrics": metric_bars(measured.table)})
+    numbers = _metric_numbers(found) | step.set_aside(raw) | left_out(raw.left_out.get("reviews", {}))
+    return step.result(found, numbers | {"metrics": metric_bars(found.table)}, gpu)
 
 
 @graph_asset(
-    "metrics_report",
-    "ranking",
-    {"polars"},
+    group="ranking",
+    kinds={"polars"},
+    settings=no_settings,
+    code_version="2",
+    format=lambda schema: TableFormat(schemas.REPORT, ["dataset", "version", "scenario", "metric", "k"]),
+    checks=(),
     partitions_def=None,
     ins={"rerank_metrics": dg.AssetIn(partition_mapping=dg.AllPartitionMapping())},
     automation_condition=None,
 )
 def metrics_report(
     context: dg.AssetExecutionContext, rerank_metrics: dict[str, pl.DataFrame], project: ProjectResource
-) -> dg.MaterializeResult[pl.DataFrame]:
+) -> dg.MaterializeResult[Any]:
     """One row per dataset, version, scenario, metric and cut-off: all partitions and their last versions."""
-    tables = [_last_metrics(project, name, table) for name, table in rerank_metrics.items()]
+    step = Step.of(context, project)
+    tables = [_last_metrics(project.outputs(name), name, table) for name, table in rerank_metrics.items()]
     report = pl.concat(tables) if tables else pl.DataFrame(schema=schemas.REPORT)
     missing = sorted(set(dataset_partitions.get_partition_keys()) - rerank_metrics.keys())
     numbers = {"datasets": len(tables), "datasets_without_metrics": len(missing)}
     shown = {"metrics": report_bars(report)} if tables else {}
-    return result(project, context, report, numbers | shown)
+    return step.result(report, numbers | shown)
 
 
-def _last_metrics(project: ProjectResource, dataset: str, current: pl.DataFrame) -> pl.DataFrame:
+def _last_metrics(outputs: Outputs, dataset: str, current: pl.DataFrame) -> pl.DataFrame:
     """Metrics of all versions that are kept, oldest first; those that another release wrote are passed over."""
-    store, form = project.versions("rerank_metrics", dataset), project.format("rerank_metrics", dataset)
+    store, form = outputs.versions("rerank_metrics"), outputs.format("rerank_metrics")
     now = store.current_name()
     tables = {name: current if name == now else form.read(store.open(name).directory) for name in store.names()}
     return pl.concat(
@@ -140,16 +179,51 @@ def _last_metrics(project: ProjectResource, dataset: str, current: pl.DataFrame)
     )
 
 
-def _untrained(project: ProjectResource, partition: str) -> tuple[VectorTable, VectorTable] | None:
-    """Both caches by the encoder without its heads; None where the trained encoder has none, or vectors are gone."""
-    heads = project.versions("trained_encoder", partition).current().manifest.details["tune"] == "head"
-    return untrained_tables(project, partition) if heads else None
+def check_one_encoder(step: Step) -> None:
+    """Raise ContractError if the caches are not by one encoder and template: their cosines would mean nothing."""
+    spaces = {cache: made_with(step.sight.version(cache)).space for cache in CACHES}
+    if len(set(spaces.values())) > 1:
+        raise ContractError(
+            f"reranked_candidates ({step.snapshot.partition}): both caches must be by one encoder and template, got "
+            f"{spaces}; materialise both caches"
+        )
 
 
-def _ranker(config: DatasetConfig, interactions: VectorTable, personas: VectorTable, gpu: GpuResource) -> Ranker:
-    return Ranker.of(
-        interactions, personas, k=config.rerank.user_max_k, gamma=config.train.gamma, scorer=_scorer(gpu)
-    )
+def check_lists_are_by(step: Step) -> None:
+    """Raise ContractError if the lists were ranked with other caches than those that the controls are ranked with."""
+    used = step.sight.version("reranked_candidates").manifest.provenance.inputs
+    seen = {cache: step.sight.version(cache).manifest.data_version for cache in CACHES}
+    if other := [cache for cache, version in seen.items() if used[cache] != version]:
+        raise ContractError(
+            f"rerank_metrics ({step.snapshot.partition}): the lists must be ranked with the current "
+            f"{' and '.join(other)}, and are not; materialise reranked_candidates"
+        )
+
+
+def _untrained(step: Step) -> list[VectorTable] | None:
+    """Both caches by the encoder without its heads; None where the encoder behind them has none, or vectors are gone.
+
+    With a model of rerank.yaml the caches are by no heads as they are.
+    """
+    caches = [step.sight.version(cache) for cache in CACHES]
+    by_heads = all(made_with(cache).vectors.partition("-")[0] != made_with(cache).encoder for cache in caches)
+    return untrained_tables(step.outputs, caches) if by_heads else None
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """How lists were ranked, by the settings in their manifest."""
+
+    alpha: Alpha
+    user_max_k: int
+    gamma: float
+
+
+def _rules(config: DatasetConfig) -> Rules:
+    return Rules(config.rerank.alpha, config.rerank.user_max_k, config.train.gamma)
+
+
+def _ranker(rules: Rules, interactions: VectorTable, personas: VectorTable, gpu: GpuResource) -> Ranker:
+    return Ranker.of(interactions, personas, k=rules.user_max_k, gamma=rules.gamma, scorer=_scorer(gpu))
 
 
 def _scorer(gpu: GpuResource) -> Callable[..., ranking.PersonaScores]:
@@ -162,17 +236,20 @@ def _scorer(gpu: GpuResource) -> Callable[..., ranking.PersonaScores]:
     return score_on_device(device)
 
 
-def _blend(config: DatasetConfig, ranker: Ranker, candidates: pl.LazyFrame) -> Blend:
-    """The configured blend. Raises ConfigError if it is to be chosen and there is nothing to choose by."""
+def _blend(step: Step, ranker: Ranker, candidates: pl.LazyFrame) -> tuple[Blend, dict[str, Any]]:
+    """The configured blend, and metadata. Raises ConfigError if there is nothing to choose it by."""
+    config = step.config
     if config.rerank.alpha != "auto":
-        return Blend(config.rerank.alpha)
-    truth = RawFiles(config.data).optional("gt", ingestion.read_ground_truth)
+        return Blend(config.rerank.alpha), {}
+    raw = step.raw_files()
+    truth = raw.optional("gt", ingestion.read_ground_truth)
     if truth is None:
         raise ConfigError(
             f"{config.data_path.with_name('rerank.yaml')}: alpha must be a number in [0, 1] where data.yaml names no "
             "gt, got auto, which is chosen by the ground truth; add gt, or give a number"
         )
-    return measure(ranker, candidates, truth, alpha="auto", k=max(config.rerank.ks)).blend
+    blend = measure(ranker, candidates, truth, alpha="auto", k=max(config.rerank.ks)).blend
+    return blend, step.set_aside(raw)
 
 
 def _metric_numbers(measured: RerankMetrics) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import dagster as dg
 import msgspec
 import polars as pl
 
+from personarank_dagster.defs.platform.checks import Check, Found
 from personarank_dagster.defs.platform.formats import METRICS_JSON, ORDERS
-from personarank_dagster.defs.platform.published_checks import Found, Published, published_check
+from personarank_dagster.defs.platform.published_checks import Published
 from personarank_dagster.ranking import metrics
 from personarank_dagster.storage.reranked import RERANKED_LINES, read_reranked_lines
-from personarank_dagster.vectors.embeddings import made_with
 
 ROUNDING = 1e-9
 CACHES = ("interaction_cache", "persona_cache")
@@ -100,20 +100,16 @@ def not_below(table: pl.DataFrame) -> Found:
 
 
 def lists_are_by_the_current_encoder(published: RankingSubject) -> Found:
-    """Both caches are by one encoder and template, and the lists were ranked with these caches."""
-    spaces = {cache: made_with(published.version(cache)).space for cache in CACHES}
-    used = published.version("reranked_candidates").manifest.provenance.inputs
-    current = {cache: published.version(cache).manifest.data_version for cache in CACHES}
-    return of_one_encoder(spaces, used, current)
+    """Lists, caches and encoder belong together: the lists were ranked with these caches, and these are by it."""
+    current = {asset: published.version(asset).manifest.data_version for asset in ("trained_encoder", *CACHES)}
+    behind = published.version("reranked_candidates").manifest.provenance.lineage
+    return of_one_encoder(behind, current)
 
 
-def of_one_encoder(
-    spaces: Mapping[str, tuple[str, ...]], used: Mapping[str, str], current: Mapping[str, str]
-) -> Found:
-    """See above: what each cache was made with, the caches that the lists used, and the current ones."""
-    other = [cache for cache, version in current.items() if used.get(cache) != version]
-    names = {cache: " ".join(space) for cache, space in spaces.items()}
-    return Found(len(set(spaces.values())) == 1 and not other, {**names, "ranked_with_other": ", ".join(other)})
+def of_one_encoder(behind: Mapping[str, str], current: Mapping[str, str]) -> Found:
+    """See above: the data versions behind the lists, and the current ones."""
+    other = [asset for asset, version in current.items() if behind.get(asset) != version]
+    return Found(not other, {"ranked_with_other": ", ".join(other)})
 
 
 def metrics_follow_from_the_published_file(published: RankingSubject) -> Found:
@@ -133,35 +129,30 @@ def recomputed(lines: pl.DataFrame, truth: pl.DataFrame, document: Mapping[str, 
     return Found(largest <= ROUNDING, {"users": ranks.height, "largest_difference": largest})
 
 
-CHECKS: dict[Callable[[RankingSubject], Found], tuple[str, tuple[str, ...], dg.AssetCheckSeverity]] = {
-    every_candidate_is_there_once: ("reranked_candidates", ("candidates",), dg.AssetCheckSeverity.ERROR),
-    lists_are_by_the_current_encoder: ("reranked_candidates", CACHES, dg.AssetCheckSeverity.ERROR),
-    metrics_lie_within_bounds: ("rerank_metrics", (), dg.AssetCheckSeverity.ERROR),
-    users_are_counted_exactly: (
-        "rerank_metrics",
-        ("reranked_candidates", "ground_truth"),
-        dg.AssetCheckSeverity.ERROR,
-    ),
-    reranked_is_not_below_candidates: ("rerank_metrics", (), dg.AssetCheckSeverity.WARN),
-    metrics_follow_from_the_published_file: (
-        "rerank_metrics",
-        ("reranked_candidates", "ground_truth"),
-        dg.AssetCheckSeverity.ERROR,
-    ),
-}
-
-
-def _ranking_check(
-    check: Callable[[RankingSubject], Found], asset: str, needs: tuple[str, ...], severity: dg.AssetCheckSeverity
-) -> dg.AssetChecksDefinition:
-    return published_check(
-        asset,
-        lambda found: check(RankingSubject(found.project, found.gpu, found.partition)),
-        name=check.__name__,
-        description=check.__doc__,
+def _check(
+    asset: str,
+    find: Callable[[RankingSubject], Found],
+    *needs: str,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> Check:
+    return Check(
+        name=find.__name__,
+        asset=asset,
+        find=lambda found: find(RankingSubject(found.sight, found.gpu, found.judged)),
+        description=find.__doc__,
         needs=needs,
         severity=severity,
     )
 
 
-ranking_checks = [_ranking_check(check, *about) for check, about in CHECKS.items()]
+list_checks = (
+    _check("reranked_candidates", every_candidate_is_there_once, "candidates"),
+    _check("reranked_candidates", lists_are_by_the_current_encoder, "trained_encoder", *CACHES),
+)
+
+metric_checks = (
+    _check("rerank_metrics", metrics_lie_within_bounds),
+    _check("rerank_metrics", users_are_counted_exactly, "reranked_candidates", "ground_truth"),
+    _check("rerank_metrics", reranked_is_not_below_candidates, severity=dg.AssetCheckSeverity.WARN),
+    _check("rerank_metrics", metrics_follow_from_the_published_file, "reranked_candidates", "ground_truth"),
+)

@@ -74,8 +74,9 @@ def _unknown(user_id: str, partition: str, lists: pl.LazyFrame) -> str:
 
 
 def _table(project: ProjectResource, asset: str, partition: str) -> pl.LazyFrame:
-    version = project.versions(asset, partition).find_current()
+    outputs = project.outputs(partition)
+    version = outputs.versions(asset).find_current()
     if version is None:
         raise StorageError(f"{asset} ({partition}): never materialised; `personarank run --partition {partition}`")
-    table: pl.LazyFrame = project.format(asset, partition).read(version.directory, lazy=True)
+    table: pl.LazyFrame = outputs.format(asset).read(version.directory, lazy=True)
     return table

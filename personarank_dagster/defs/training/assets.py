@@ -3,17 +3,44 @@
 from typing import Any
 
 import dagster as dg
+import msgspec
 import polars as pl
 
-from personarank_dagster.defs.platform.declaration import GPU_STEP, graph_asset, left_out, result
+from personarank_dagster.configuration.dataset import DatasetConfig
+from personarank_dagster.core.texts import TEMPLATE_VERSION
+from personarank_dagster.defs.platform.declarations import GPU_STEP, graph_asset
 from personarank_dagster.defs.platform.embedder import Embedder
+from personarank_dagster.defs.platform.formats import EncoderFormat
 from personarank_dagster.defs.platform.provenance import checkpoint_folder
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.defs.platform.snapshots import BASE_MODEL
+from personarank_dagster.defs.platform.steps import Step, left_out
+from personarank_dagster.defs.training.checks import encoder_checks
 from personarank_dagster.defs.training.run import TrainingMeans, train, training_metadata
 from personarank_dagster.storage.scratch import resumable_folder
 
+# What a training does not depend on: its model counts by its content, devices and precision do not count at all.
+NOT_DECIDING = ("st_path", "st_revision", "num_gpus", "checkpoint_seconds", "amp")
 
-@graph_asset("trained_encoder", "training", {"pytorch", "huggingface"}, **GPU_STEP)
+
+def training_settings(config: DatasetConfig) -> dict[str, object]:
+    """Settings that decide an encoder; those of adapters only where there are some."""
+    settings = msgspec.structs.asdict(config.train)
+    adapters = () if config.train.tune == "lora" else ("lora_r", "lora_alpha", "lora_dropout")
+    decides = {name: value for name, value in settings.items() if name not in (*NOT_DECIDING, *adapters)}
+    return {"template_version": TEMPLATE_VERSION, "template": config.template} | decides
+
+
+@graph_asset(
+    group="training",
+    kinds={"pytorch", "huggingface"},
+    settings=training_settings,
+    contents=lambda config: (BASE_MODEL,),
+    code_version="4",
+    format=lambda schema: EncoderFormat({"train": "."}),
+    checks=encoder_checks,
+    **GPU_STEP,
+)
 def trained_encoder(
     context: dg.AssetExecutionContext,
     personas: pl.DataFrame,
@@ -28,19 +55,15 @@ def trained_encoder(
     Learned from selections: the profile before a target item against the persona selected for it. Both caches are
     made with it. `out_root/train` always links to the current one.
     """
-    config = project.dataset(context.partition_key)
+    step = Step.of(context, project)
+    config = step.config.with_revision(step.revision_of(BASE_MODEL))
     means = TrainingMeans.of(gpu, config.train)
     tables = {"personas": personas, "histories": histories, "selections": selected_personas}
-    folder = checkpoint_folder(project, context.partition_key, means.device, means.precision)
+    folder = checkpoint_folder(step.snapshot, step.made_from(), means.device, means.precision)
     with resumable_folder(*folder) as checkpoints:
         trained, skipped = train(
-            context,
-            config,
-            tables,
-            Embedder(context, project, gpu, progress),
-            means=means,
-            checkpoints=checkpoints,
+            context, config, tables, Embedder(step, gpu, progress), means=means, checkpoints=checkpoints
         )
         numbers = training_metadata(trained.record(), trained.cost())
         used = gpu.description() | {"devices": means.processes, "training_precision": means.precision}
-        return result(project, context, trained, numbers | used | left_out(skipped))
+        return step.result(trained, numbers | used | left_out(skipped), gpu)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from statistics import fmean
 from typing import Any
@@ -18,8 +19,9 @@ from personarank_dagster.core.validation import (
     interaction_texts_fit_max_len,
     persona_texts_fit_max_len,
 )
-from personarank_dagster.defs.platform.published_checks import Found, Published, data_limits, published_check
-from personarank_dagster.storage.encoder_directory import EncoderDirectory, read_probes
+from personarank_dagster.defs.platform.checks import Check, Found
+from personarank_dagster.defs.platform.published_checks import Published, data_limits
+from personarank_dagster.storage.encoder_directory import EncoderDirectory, open_encoder, read_probes
 
 ASSET = "trained_encoder"
 
@@ -39,8 +41,7 @@ class EncoderSubject(Published):
     @property
     def encoder(self) -> EncoderDirectory:
         """Its directory."""
-        encoder: EncoderDirectory = self.project.format(ASSET, self.partition).read(self.version(ASSET).directory)
-        return encoder
+        return open_encoder(self.version(ASSET).directory)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -167,42 +168,35 @@ def cut_at_most(findings: Mapping[str, Finding]) -> Found:
     return Found(max(shares.values()) <= MAX_TRUNCATED, shares | longest)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How a check is run: what else it reads, and what a failure means."""
-
-    needs: tuple[str, ...] = ()
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN
-    blocking: bool = False
-
-
-UNUSABLE = Rule(severity=dg.AssetCheckSeverity.ERROR, blocking=True)
-
-# With the three that block, cosines would mean nothing. The others are for a person to judge.
-CHECKS: dict[Callable[[EncoderSubject], Found], Rule] = {
-    encoder_numbers_are_finite: UNUSABLE,
-    encoder_does_not_collapse: replace(UNUSABLE, needs=("personas",)),
-    encoder_reloads_to_the_same_vectors: UNUSABLE,
-    training_loss_falls: Rule(),
-    encoder_beats_the_untrained_base: Rule(),
-    encoder_reads_whole_texts: Rule(needs=("histories", "personas")),
-}
-
-
-def _encoder_check(check: Callable[[EncoderSubject], Found], rule: Rule) -> dg.AssetChecksDefinition:
-    return published_check(
-        ASSET,
-        lambda found: check(EncoderSubject(found.project, found.gpu, found.partition)),
-        name=check.__name__,
-        description=check.__doc__,
-        needs=rule.needs,
-        severity=rule.severity,
-        blocking=rule.blocking,
-    )
-
-
 def _not_finite(numbers: Iterable[float | None]) -> int:
     return sum(number is None or not isfinite(number) for number in numbers)
 
 
-encoder_checks = [_encoder_check(check, rule) for check, rule in CHECKS.items()]
+def _check(
+    find: Callable[[EncoderSubject], Found],
+    *needs: str,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
+    blocking: bool = False,
+) -> Check:
+    return Check(
+        name=find.__name__,
+        asset=ASSET,
+        find=lambda published: find(EncoderSubject(published.sight, published.gpu, published.judged)),
+        description=find.__doc__,
+        needs=needs,
+        severity=severity,
+        blocking=blocking,
+    )
+
+
+_usable = partial(_check, severity=dg.AssetCheckSeverity.ERROR, blocking=True)
+
+# With the three that judge, cosines would mean nothing. The others are for a person to look at.
+encoder_checks = (
+    _usable(encoder_numbers_are_finite),
+    _usable(encoder_does_not_collapse, "personas"),
+    _usable(encoder_reloads_to_the_same_vectors),
+    _check(training_loss_falls),
+    _check(encoder_beats_the_untrained_base),
+    _check(encoder_reads_whole_texts, "histories", "personas"),
+)

@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 from dagster._core.errors import DagsterPipesExecutionError
 
-from personarank_dagster.configuration.dataset import DatasetConfig, config_dir
+from personarank_dagster.configuration.dataset import DatasetConfig, encode_settings
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import TRAINING_JSON, EncoderInfo
 from personarank_dagster.core.errors import EncoderError
@@ -136,11 +136,12 @@ def train_on_ranks(
     out.mkdir()
     for name, table in tables.items():
         table.write_parquet(out / f"{name}.parquet")
+    (out / "settings.json").write_bytes(encode_settings(config))
     inputs = [argument for name in tables for argument in (f"--{name}", str(out / f"{name}.parquet"))]
     command = [
         *(sys.executable, "-m", "personarank_dagster.encoding.launch", "--standalone"),
         *("--nproc-per-node", str(means.processes), "-m", "personarank_dagster.encoding.train"),
-        *("--config-dir", str(config_dir()), "--dataset", config.name, "--device", means.device),
+        *("--settings", str(out / "settings.json"), "--dataset", config.name, "--device", means.device),
         *("--precision", means.precision, "--memory-share", str(means.memory_share)),
         *("--out", str(out), "--checkpoints", str(checkpoints), *inputs),
     ]

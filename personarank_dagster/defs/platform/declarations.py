@@ -1,0 +1,163 @@
+"""How an asset is declared: everything that is decided about it, in one place, beside its function.
+
+What an asset is made from, its format and its checks are looked up here by its name.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from personarank_dagster.configuration.dataset import DatasetConfig
+from personarank_dagster.configuration.settings import RAW_FILE_KEYS
+from personarank_dagster.core.aspects import SchemaName
+from personarank_dagster.defs.platform.checks import Check
+from personarank_dagster.defs.platform.columns import described
+from personarank_dagster.defs.platform.formats import OutputFormat
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.platform.retries import RETRIES, retried_if_passing
+
+RAW = "raw"
+
+# On Kubernetes: the pod of a run, or of a step where each has its own, gets a GPU.
+GPU_POD = {"dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}}
+
+# One heavy step at a time; the limit is in dagster.yaml.
+GPU_STEP: Mapping[str, Any] = {"pool": "gpu", "op_tags": GPU_POD}
+
+# Whom the UI names; put your own team here.
+OWNERS = ["team:recommendation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What is decided about an asset.
+
+    `upstream` are the assets that its function takes, `raw` the keys of data.yaml without which it cannot be made,
+    `optional_raw` those that it also reads where they are configured. `settings` and `contents` give what else
+    decides its result: values by name, and names of models and other files (see `snapshots`). `code_version` counts
+    up when its code gives another result for the same inputs.
+    """
+
+    name: str
+    upstream: tuple[str, ...]
+    raw: tuple[str, ...]
+    optional_raw: tuple[str, ...]
+    settings: Callable[[DatasetConfig], Mapping[str, object]]
+    contents: Callable[[DatasetConfig], tuple[str, ...]]
+    code_version: str
+    format: Callable[[SchemaName], OutputFormat[Any]]
+    checks: tuple[Check, ...]
+    partitioned: bool
+
+    def inputs_of(self, config: DatasetConfig) -> list[str]:
+        """Names of all contents that it is made from, but for those of other assets."""
+        configured = [key for key in (*self.raw, *self.optional_raw) if key in config.data.raw_files]
+        return [f"{RAW}/{key}" for key in configured] + list(self.contents(config))
+
+    def partitions(self) -> list[str]:
+        """Its partitions."""
+        return list(dataset_partitions.get_partition_keys()) if self.partitioned else [UNPARTITIONED]
+
+
+_declared: dict[str, Declaration] = {}
+
+
+def declared(asset: str) -> Declaration:
+    """The declaration of an asset, by name. Raises KeyError for a name that is none."""
+    return _declared[asset]
+
+
+def asset_names(*, partitioned: bool | None = None) -> list[str]:
+    """All assets, or those with or without partitions, each after all that it is made from."""
+
+    def depth(name: str) -> int:
+        return max((depth(upstream) + 1 for upstream in _declared[name].upstream), default=0)
+
+    return sorted((name for name, one in _declared.items() if partitioned in (None, one.partitioned)), key=depth)
+
+
+def check_declarations(assets: Mapping[str, object]) -> None:
+    """Raise ValueError if graph and declarations differ, or if an asset names what is not there."""
+    if assets.keys() != _declared.keys():
+        raise ValueError(f"assets of the graph and declared assets must be the same, not {assets.keys() ^ _declared}")
+    for one in _declared.values():
+        if unknown := {*one.upstream} - assets.keys() | {*one.raw, *one.optional_raw} - {*RAW_FILE_KEYS}:
+            raise ValueError(f"{one.name}: is made from {sorted(unknown)}, which is neither an asset nor a raw file")
+        if wrong := [check.name for check in one.checks if check.asset != one.name]:
+            raise ValueError(f"{one.name}: {wrong} are checks of another asset")
+
+
+def bad_row_rules(config: DatasetConfig) -> dict[str, object]:
+    """Settings that decide what is read of a raw file."""
+    return {"on_bad_row": config.data.on_bad_row, "max_bad_share": config.data.max_bad_share}
+
+
+def no_settings(config: DatasetConfig) -> Mapping[str, object]:
+    """For an asset that no setting decides."""
+    return {}
+
+
+def graph_asset(
+    *,
+    group: str,
+    kinds: set[str],
+    settings: Callable[[DatasetConfig], Mapping[str, object]],
+    format: Callable[[SchemaName], OutputFormat[Any]],  # noqa: A002 - the word of the design
+    checks: tuple[Check, ...],
+    raw: tuple[str, ...] = (),
+    optional_raw: tuple[str, ...] = (),
+    contents: Callable[[DatasetConfig], tuple[str, ...]] = lambda config: (),
+    code_version: str = "1",
+    **options: Any,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Declare the decorated function as an asset, with what all assets of the graph share unless options say else."""
+
+    def declare(body: Callable[..., Any]) -> dg.AssetsDefinition:
+        declaration = Declaration(
+            name=body.__name__,
+            upstream=_assets_among(body),
+            raw=raw,
+            optional_raw=optional_raw,
+            settings=settings,
+            contents=contents,
+            code_version=code_version,
+            format=format,
+            checks=checks,
+            partitioned="partitions_def" not in options,
+        )
+        shared: dict[str, Any] = {
+            "partitions_def": dataset_partitions,
+            "code_version": code_version,
+            "deps": [dg.AssetKey([RAW, key]) for key in (*raw, *optional_raw)],
+            "metadata": _column_schema(declaration),
+            "owners": OWNERS,
+            "retry_policy": RETRIES,
+            "automation_condition": dg.AutomationCondition.eager(),
+        }
+        asset: dg.AssetsDefinition = dg.asset(group_name=group, kinds=kinds, **(shared | options))(
+            retried_if_passing()(body)
+        )
+        _declared[declaration.name] = declaration
+        return asset
+
+    return declare
+
+
+def _assets_among(body: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the parameters that are neither the context nor resources: the assets that a function takes."""
+    parameters = [one for one in inspect.signature(body).parameters.values() if one.name != "context"]
+    return tuple(one.name for one in parameters if not _is_resource(one.annotation))
+
+
+def _is_resource(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, dg.ConfigurableResource)
+
+
+def _column_schema(declaration: Declaration) -> dict[str, Any]:
+    """The columns that an asset has in datasets of every schema; each materialisation shows all of its own."""
+    amazon, yelp = (declaration.format(schema).columns for schema in ("amazon", "yelp"))
+    shared = {name: str(dtype) for name, dtype in amazon.items() if name in yelp}
+    return {"dagster/column_schema": described(shared)} if shared else {}

@@ -1,0 +1,164 @@
+"""What a run began with: resolved once, and the same for each of its steps, in whichever process it runs.
+
+The first step that asks writes it into the event log of the run, which all processes of a run share; of two that ask
+at once, the one that wrote first counts for both.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import msgspec
+from dagster._core.events import EngineEventData
+
+from personarank_dagster.configuration.dataset import DatasetConfig
+from personarank_dagster.core.errors import InputError
+from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
+from personarank_dagster.defs.platform.outputs import Outputs
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED
+from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.storage.disk import content_hash
+from personarank_dagster.storage.known_hashes import file_version
+from personarank_dagster.vectors.external_caches import FILES as EXTERNAL_FILES
+
+# Names of contents beside the raw files.
+BASE_MODEL, CACHE_MODEL = "model/st_path", "model/model"
+EXTERNAL = "external/"
+
+MARK = "personarank/snapshot"
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings, contents of raw files and models by name, and the versions that were current, by asset.
+
+    Of a partition that is no dataset, `dataset` is None, and versions are by `asset[partition]`.
+    """
+
+    partition: str
+    outputs: Outputs
+    dataset: DatasetConfig | None
+    contents: dict[str, str]
+    versions: dict[str, str]
+
+    @property
+    def config(self) -> DatasetConfig:
+        """Settings of the dataset."""
+        assert self.dataset is not None
+        return self.dataset
+
+    def fingerprint(self) -> str:
+        """Content hash of all that the dataset's results come from: code, settings, raw files, models."""
+        assets = [declared(name) for name in asset_names(partitioned=True)]
+        settings = [(one.name, one.code_version, sorted(one.settings(self.config).items())) for one in assets]
+        return content_hash(repr(settings), *(f"{name} {content}" for name, content in self.contents.items()))
+
+
+def take_snapshot(project: ProjectResource, partition: str) -> Snapshot:
+    """What a run of this partition would begin with now."""
+    outputs = project.outputs(partition)
+    if partition == UNPARTITIONED:
+        return Snapshot(
+            partition=partition, outputs=outputs, dataset=None, contents={}, versions=_of_all_partitions(project)
+        )
+    config = project.dataset(partition)
+    contents = {name: content_of(config, name) for name in _content_names(config)}
+    return Snapshot(
+        partition=partition,
+        outputs=outputs,
+        dataset=config,
+        contents=contents,
+        versions=_current(outputs, asset_names(partitioned=True)),
+    )
+
+
+def begun_with(
+    project: ProjectResource, instance: dg.DagsterInstance, run: dg.DagsterRun, partition: str
+) -> Snapshot:
+    """What a run began with: as it was recorded, or recorded now by its first step."""
+    known = _memory.get(run.run_id)
+    if known is None or known.partition != partition:
+        found = _recorded(instance, run.run_id)
+        if found is None:
+            _record(instance, run, take_snapshot(project, partition))
+            found = _recorded(instance, run.run_id)
+        assert found is not None
+        # The log keeps it; this saves a process from reading it for every input and output.
+        _memory.clear()
+        _memory[run.run_id] = known = found
+    return known
+
+
+_memory: dict[str, Snapshot] = {}
+
+
+def content_of(config: DatasetConfig, name: str) -> str:
+    """Content of a raw file, a model or other files of a dataset as it is now, by its name in a snapshot."""
+    kind, _, key = name.partition("/")
+    if kind == RAW:
+        return file_version(config.data.raw_files[key], _hashes(config))
+    if name.startswith(EXTERNAL):
+        folder = Path(str(getattr(config.rerank, key)))
+        return content_hash(*(file_version(folder / file, _hashes(config)) for file in EXTERNAL_FILES[key]))
+    from personarank_dagster.encoding.model_contents import model_content
+
+    model = model_of(config, name)
+    return model_content(model, config.revision_of(model), config.data.out_root)
+
+
+def model_of(config: DatasetConfig, name: str) -> str:
+    """The model of a dataset that has this name in its snapshots."""
+    return config.train.st_path if name == BASE_MODEL else str(config.rerank.model)
+
+
+def check_contents(config: DatasetConfig, expected: dict[str, str]) -> None:
+    """Raise InputError if a content is not what the run began with."""
+    # A commit of the hub is what it is; that it was pinned meanwhile changes nothing.
+    own = {name: content for name, content in expected.items() if "@" not in content}
+    if changed := [name for name, content in own.items() if content_of(config, name) != content]:
+        raise InputError(
+            f"{config.name}: {', '.join(changed)} must stay as it is while a run reads it, and changed since the run "
+            "began; run again"
+        )
+
+
+def _content_names(config: DatasetConfig) -> list[str]:
+    names = [f"{RAW}/{key}" for key in config.data.raw_files]
+    declared_contents = (declared(asset).contents(config) for asset in asset_names(partitioned=True))
+    return names + list(dict.fromkeys(name for of_asset in declared_contents for name in of_asset))
+
+
+def _hashes(config: DatasetConfig) -> Path:
+    return config.data.out_root / "raw_files.json"
+
+
+def _current(outputs: Outputs, assets: list[str]) -> dict[str, str]:
+    found = {asset: outputs.versions(asset).current_name() for asset in assets}
+    return {asset: name for asset, name in found.items() if name is not None}
+
+
+def _of_all_partitions(project: ProjectResource) -> dict[str, str]:
+    """Current versions of what the assets without partitions are made from, in every partition."""
+    upstream = {name for asset in asset_names(partitioned=False) for name in declared(asset).upstream}
+    return {
+        f"{asset}[{partition}]": version
+        for asset in sorted(upstream)
+        for partition in declared(asset).partitions()
+        for version in _current(project.outputs(partition), [asset]).values()
+    }
+
+
+def _record(instance: dg.DagsterInstance, run: dg.DagsterRun, snapshot: Snapshot) -> None:
+    content = msgspec.json.encode(snapshot, enc_hook=str).decode()
+    instance.report_engine_event(
+        "What this run begins with: settings, contents, versions.",
+        run,
+        EngineEventData(metadata={MARK: dg.MetadataValue.text(content)}),
+    )
+
+
+def _recorded(instance: dg.DagsterInstance, run_id: str) -> Snapshot | None:
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+        data: Any = entry.dagster_event.event_specific_data if entry.dagster_event else None
+        if data and MARK in (data.metadata or {}):
+            return msgspec.json.decode(data.metadata[MARK].value, type=Snapshot, dec_hook=lambda _, text: Path(text))
+    return None
