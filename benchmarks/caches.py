@@ -29,7 +29,7 @@ from personarank_dagster.core.aspects import aspect_columns
 from personarank_dagster.core.encoders import BUNDLED_NAME, EncoderInfo
 from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.defs.caches.build import CacheBuilder
-from personarank_dagster.defs.platform.formats import output_format
+from personarank_dagster.defs.graph import output_format
 from personarank_dagster.defs.platform.resources import Advance, GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.encoding.encoder import encode, load_model
 from personarank_dagster.encoding.engine import Precision

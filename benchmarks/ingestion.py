@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from personarank_dagster.core.aspects import aspect_columns
-from personarank_dagster.defs.platform.formats import output_format
+from personarank_dagster.defs.graph import output_format
 from personarank_dagster.raw.ingestion import read_histories
 from personarank_dagster.sample.generator import SampleDataset
 

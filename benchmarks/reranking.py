@@ -17,7 +17,7 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.profiles import unit_rows
-from personarank_dagster.defs.platform.formats import output_format
+from personarank_dagster.defs.graph import output_format
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking.ranker import Ranker, VectorTable, blocks, order_pairs
 from personarank_dagster.serving.reranker import Reranker
@@ -347,5 +347,5 @@ def _write(asset: str, table: CacheTable, folder: Path) -> dict:
 
 
 def _publish(root: Path, asset: str, write: Callable[[Path], dict]) -> None:
-    made_from = Provenance(code_version="1", config_hash="", inputs={})
+    made_from = Provenance(code_version="1", inputs={})
     VersionStore(root / "versions", asset, "a").publish(write, run_id="", data_version="e", provenance=made_from)

@@ -18,7 +18,8 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.profiles import unit_rows
-from personarank_dagster.defs.platform.formats import OutputFormat, output_format
+from personarank_dagster.defs.graph import output_format
+from personarank_dagster.defs.platform.formats import OutputFormat
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import VersionStore
@@ -68,7 +69,7 @@ def _publish(output: OutputFormat[Any], asset: str, value: Any, folder: Path) ->
         check=lambda: output.check(asset, value),
         run_id="benchmark",
         data_version=output.version_of(value),
-        provenance=Provenance(code_version="1", config_hash="", inputs={}),
+        provenance=Provenance(code_version="1", inputs={}),
     )
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from personarank_dagster.defs.automation.runs import REPORT
-from personarank_dagster.defs.platform.provenance import UPSTREAM
+from personarank_dagster.defs.graph import all_assets  # noqa: F401 - declares the assets
+from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.sample.files import write_sample_files
 from personarank_dagster.sample.generator import SampleDataset
 from personarank_dagster.storage.versions import Version, VersionStore
@@ -102,7 +103,7 @@ class TinyWorkspace:
             VersionStore(folder / "versions", asset, "_all")
             if asset == REPORT
             else VersionStore(folder / "amazon" / "versions", asset, "amazon")
-            for asset in UPSTREAM
+            for asset in asset_names()
         ]
         return {store.asset: version for store in stores if (version := store.find_current())}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from personarank_dagster.defs.automation.runs import REPORT
-from personarank_dagster.defs.platform.formats import output_format
+from personarank_dagster.defs.graph import output_format
 from tests.killable import TinyWorkspace, after, content, sight
 
 KILLS = int(os.environ.get("PERSONARANK_KILLS", "20"))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from personarank_dagster.defs.platform.provenance import UPSTREAM
+from personarank_dagster.defs.graph import all_assets  # noqa: F401 - declares the assets
+from personarank_dagster.defs.platform.declarations import asset_names
 from tests.killable import TinyWorkspace, edit
 from tests.object_store import object_store
 
@@ -52,7 +53,7 @@ def test_another_machine_reads_copies_and_goes_on(workspace: TinyWorkspace, tmp_
 @pytest.mark.skipif("PERSONARANK_KILLS" not in os.environ, reason="a whole run there takes a while: make torture")
 def test_a_whole_run_keeps_its_versions_there_and_links_to_copies_here(workspace: TinyWorkspace) -> None:
     assert workspace.call("run").code == 0
-    assert {one["asset"] for one in listed(workspace, "versions") if one["current"]} == UPSTREAM.keys()
+    assert {one["asset"] for one in listed(workspace, "versions") if one["current"]} == {*asset_names()}
     link = next(workspace.folder.parent.glob("*/rerank/metrics.json"))
     assert "copies/rerank_metrics/amazon" in str(link.resolve())
     assert json.loads(link.read_text())["users"] > 0

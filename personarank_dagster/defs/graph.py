@@ -1,7 +1,10 @@
 """The asset graph, stage by stage: raw files, tables, encoder, caches, reranked lists, metrics; and its checks."""
 
+from typing import Any
+
 import dagster as dg
 
+from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.defs.caches.assets import interaction_cache, persona_cache
 from personarank_dagster.defs.inputs.assets import (
     candidates,
@@ -12,6 +15,7 @@ from personarank_dagster.defs.inputs.assets import (
     selected_personas,
 )
 from personarank_dagster.defs.platform.declarations import asset_names, check_declarations, declared
+from personarank_dagster.defs.platform.formats import OutputFormat
 from personarank_dagster.defs.platform.published_checks import asset_check
 from personarank_dagster.defs.ranking.assets import metrics_report, rerank_metrics, reranked_candidates
 from personarank_dagster.defs.training.assets import trained_encoder
@@ -27,3 +31,8 @@ all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
 check_declarations({asset.key.path[-1]: asset for asset in all_assets if isinstance(asset, dg.AssetsDefinition)})
 
 all_checks = [asset_check(check) for asset in asset_names() for check in declared(asset).checks]
+
+
+def output_format(asset: str, schema: SchemaName) -> OutputFormat[Any]:
+    """Format of an asset's output in a dataset of this schema."""
+    return declared(asset).format(schema)

@@ -58,7 +58,7 @@ def test_the_trained_encoder_loads_in_sentence_transformers_and_fits_the_cache(
     from sentence_transformers import SentenceTransformer
 
     from personarank_dagster.configuration.dataset import load_dataset
-    from personarank_dagster.defs.platform.formats import output_format
+    from personarank_dagster.defs.graph import output_format
     from personarank_dagster.storage.versions import VersionStore
 
     config = load_dataset(workspace.folder / "configs", "films")

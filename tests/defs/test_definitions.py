@@ -7,13 +7,13 @@ import pytest
 
 import personarank_dagster
 from personarank_dagster.definitions import defs
-from personarank_dagster.defs.graph import all_assets
-from personarank_dagster.defs.platform.columns import COLUMNS, DESCRIPTIONS
-from personarank_dagster.defs.platform.formats import output_format
-from personarank_dagster.defs.platform.provenance import CODE_VERSIONS, RAW, RAW_INPUTS, SETTINGS, UPSTREAM
+from personarank_dagster.defs.graph import all_assets, output_format
+from personarank_dagster.defs.platform.columns import DESCRIPTIONS
+from personarank_dagster.defs.platform.declarations import RAW, asset_names, check_declarations, declared
 
 SPECS = {spec.key: spec for spec in defs.resolve_all_asset_specs()}
-ASSETS = [SPECS[dg.AssetKey(name)] for name in UPSTREAM]
+ASSETS = [SPECS[dg.AssetKey(name)] for name in asset_names()]
+COLUMNS = {name: columns for name in asset_names() if (columns := output_format(name, "amazon").columns)}
 
 
 def test_importing_the_definitions_loads_no_torch() -> None:
@@ -26,15 +26,20 @@ def test_importing_the_definitions_loads_no_torch() -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_the_graph_is_the_one_that_provenance_records() -> None:
-    raw = {RAW: {key.path[1] for key in SPECS if key.path[0] == RAW}}
-    assert raw[RAW] == {key for keys in RAW_INPUTS.values() for key in keys}
-    for name, spec in zip(UPSTREAM, ASSETS, strict=True):
-        expected = {dg.AssetKey(upstream) for upstream in UPSTREAM[name]}
-        expected |= {dg.AssetKey([RAW, key]) for key in RAW_INPUTS.get(name, ())}
+def test_the_graph_is_the_one_that_is_declared() -> None:
+    for name, spec in zip(asset_names(), ASSETS, strict=True):
+        one = declared(name)
+        expected = {dg.AssetKey(upstream) for upstream in one.upstream}
+        expected |= {dg.AssetKey([RAW, key]) for key in (*one.raw, *one.optional_raw)}
         assert {dep.asset_key for dep in spec.deps} == expected, name
-        assert spec.code_version == CODE_VERSIONS[name]
-    assert SETTINGS.keys() <= UPSTREAM.keys()
+        assert spec.code_version == one.code_version
+
+
+def test_an_asset_that_is_not_declared_is_an_error_at_import() -> None:
+    assets = dict.fromkeys(asset_names())
+    check_declarations(assets)
+    with pytest.raises(ValueError, match="another"):
+        check_declarations(assets | {"another": None})
 
 
 @pytest.mark.parametrize("spec", ASSETS, ids=lambda spec: spec.key.path[-1])
@@ -45,10 +50,10 @@ def test_every_asset_says_what_it_is(spec: dg.AssetSpec) -> None:
 
 
 def test_every_table_shows_its_columns_and_every_asset_its_owners() -> None:
-    for name, spec in zip(UPSTREAM, ASSETS, strict=True):
+    for name, spec in zip(asset_names(), ASSETS, strict=True):
         assert list(spec.owners) == ["team:recommendation"]
         assert ("dagster/column_schema" in spec.metadata) == (name in COLUMNS)
-    assert UPSTREAM.keys() - COLUMNS.keys() == {"trained_encoder"}
+    assert {*asset_names()} - COLUMNS.keys() == {"trained_encoder"}
     assert DESCRIPTIONS.keys() <= {name for columns in COLUMNS.values() for name in columns}
 
 
@@ -70,7 +75,3 @@ def test_every_dataset_is_a_partition_of_every_asset_but_the_report() -> None:
     for spec in SPECS.values():
         keys = spec.partitions_def.get_partition_keys() if spec.partitions_def else None
         assert keys == (None if spec.key == dg.AssetKey("metrics_report") else ["amazon", "yelp"])
-
-
-def test_every_output_has_a_format() -> None:
-    assert all(output_format(name, "amazon") for name in UPSTREAM)

@@ -74,7 +74,7 @@ def test_a_number_is_the_blend_of_all() -> None:
 def test_nothing_personal_is_left_with_the_profiles_of_others() -> None:
     ranker, candidates, truth = two_tastes(signal=1.0)
     own = measure(ranker, candidates, truth, alpha=1.0, k=5).places
-    others = shuffled_places(ranker, candidates, truth, alpha=1.0, k=5)
+    others = shuffled_places(ranker, candidates, truth, alpha=1.0, k=5)["shuffled"]
     assert own.mean() == 1
     assert others.mean() == pytest.approx(1.5, abs=0.2)
 
@@ -83,7 +83,7 @@ def test_popularity_and_chance_order_the_same_lists() -> None:
     ranker, candidates, truth = two_tastes(signal=1.0)
     reviews = pl.DataFrame({"user_id": ["u", "v", "u"], "item_id": ["x", "x", "y"]})
     places = popularity_and_random_places(ranker, candidates, truth, reviews)
-    assert places["popularity"].tolist() == [1 if item == "x" else 2 for item in truth["item_id"]]
+    assert places["popularity"].to_list() == [1 if item == "x" else 2 for item in truth["item_id"]]
     assert places["random"].mean() == pytest.approx(1.5, abs=0.2)
 
 

@@ -13,7 +13,7 @@ import pytest
 from personarank_dagster import Reranker
 from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import InputError, StorageError
-from personarank_dagster.defs.platform.formats import output_format
+from personarank_dagster.defs.graph import output_format
 from personarank_dagster.ranking.ranker import VectorTable, rerank
 from personarank_dagster.serving.reranker import LOOK_SECONDS, _Caches
 from personarank_dagster.storage.versions import Provenance, VersionStore
@@ -28,7 +28,7 @@ LIST = [(f"i{n}", 1.0 - n / 10) for n in range(1, 7)]
 def publish(root: Path, asset: str, value=None, details: dict | None = None) -> None:
     form = output_format(asset, "amazon")
     store = VersionStore(root / "versions", asset, "amazon")
-    made_from = Provenance(code_version="1", config_hash="", inputs={})
+    made_from = Provenance(code_version="1", inputs={})
     write = (lambda folder: form.write(value, folder)) if details is None else (lambda folder: details)
     store.publish(write, run_id="", data_version="e", provenance=made_from)
 

@@ -16,7 +16,7 @@ from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import Version, VersionStore, check_writable
 from tests.object_store import object_store
 
-MADE_FROM = Provenance(code_version="1", config_hash="c", inputs={})
+MADE_FROM = Provenance(code_version="1", inputs={})
 # Publishes a version, and waits for its end at the given step of the place.
 KILLED = """
 import sys, time

@@ -29,7 +29,7 @@ def test_what_is_read_equals_what_was_written_within_fp16(tmp_path: Path) -> Non
 
 
 def test_the_manifest_has_the_hashes_that_were_taken_while_writing(tmp_path: Path) -> None:
-    embeddings, made_from = table(UNIT, [0, 1, 2]), Provenance(code_version="", config_hash="", inputs={})
+    embeddings, made_from = table(UNIT, [0, 1, 2]), Provenance(code_version="", inputs={})
     version = VersionStore(tmp_path, "persona_cache", "amazon").publish(
         lambda folder: write_embeddings(folder, embeddings), run_id="", data_version="v", provenance=made_from
     )

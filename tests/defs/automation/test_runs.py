@@ -15,7 +15,7 @@ from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import Outcome, execute, observe_raw_files, plan_run
 from personarank_dagster.defs.inputs.assets import raw_files
-from personarank_dagster.defs.platform.provenance import raw_version
+from personarank_dagster.defs.platform.snapshots import content_of
 from personarank_dagster.raw import ingestion
 from personarank_dagster.raw.bad_lines import ReadRules
 
@@ -127,7 +127,7 @@ def test_a_run_from_the_command_line_observes_the_same_versions(instance: dg.Dag
     (event,) = [record.event_log_entry.asset_observation for record in records]
     assert event is not None
     assert event.partition == "amazon"
-    assert event.data_version == raw_version(project.dataset("amazon"), "gt")
+    assert event.data_version == content_of(project.dataset("amazon"), "raw/gt")
 
 
 @pytest.mark.parametrize("select", ["nothing_like_it", "raw/gt"])

@@ -20,7 +20,6 @@ from personarank_dagster.defs.automation.due import QUIET_SECONDS, run_for_raw_f
 from personarank_dagster.defs.automation.freshness import age_in_days, metrics_are_recent
 from personarank_dagster.defs.automation.jobs import DATASET_JOBS
 from personarank_dagster.defs.automation.runs import (
-    PARTITION_ASSETS,
     execute,
     observe_raw_files,
     plan_run,
@@ -28,10 +27,13 @@ from personarank_dagster.defs.automation.runs import (
 )
 from personarank_dagster.defs.automation.schedules import dataset_schedule, dataset_schedules, schedules
 from personarank_dagster.defs.automation.sensors import raw_files_sensor
+from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.provenance import provenance
+from personarank_dagster.defs.platform.snapshots import take_snapshot
 from tests.workspace import copy_sample
 
+INPUTS = ["personas", "histories", "candidates", "ground_truth", "selected_personas"]
 NIGHT = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 CONDITIONED = dg.AssetSelection.assets("personas", "selected_personas")
 VALIDATION = ScheduleConfig(job="data_validation_job", enabled=True)
@@ -79,7 +81,7 @@ def test_a_tick_requests_one_run_for_its_partition_and_skips_until_something_cha
 ) -> None:
     (first,) = tick(instance, NIGHT)
     assert (first.partition_key, first.tags["dataset"]) == ("amazon", "amazon")
-    assert first.asset_selection == [dg.AssetKey(asset) for asset in PARTITION_ASSETS[:5]]
+    assert first.asset_selection == [dg.AssetKey(asset) for asset in INPUTS]
     assert run(first, instance).success
     unchanged = "amazon: nothing that these assets depend on has changed since they were made"
     assert tick(instance, NIGHT + timedelta(days=1)) == unchanged
@@ -179,8 +181,8 @@ def test_every_job_covers_what_its_name_says() -> None:
         return {key.path[-1] for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys}
 
     caches, ranking = {"interaction_cache", "persona_cache"}, {"reranked_candidates", "rerank_metrics"}
-    assert assets("full_refresh_job") == set(PARTITION_ASSETS)
-    assert assets("data_validation_job") == set(PARTITION_ASSETS[:5])
+    assert assets("full_refresh_job") == set(asset_names(partitioned=True))
+    assert assets("data_validation_job") == set(INPUTS)
     assert assets("retrain_job") == {"trained_encoder"} | caches | ranking
     assert assets("recache_job") == caches | ranking
     assert assets("evaluate_job") == ranking
@@ -201,7 +203,7 @@ def test_conditions_ask_for_what_comes_after_a_change_in_its_partition_alone(ins
 def test_every_tick_records_the_age_of_the_metrics(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made_from = provenance(project, "rerank_metrics", "amazon")
+    made_from = provenance(take_snapshot(project, "amazon"), "rerank_metrics", {})
     store = project.versions("rerank_metrics", "amazon")
     store.publish(lambda folder: {}, run_id="run", data_version="1", provenance=made_from)
     for day, status in ((0, "SUCCEEDED"), (29, "SUCCEEDED"), (31, "FAILED")):

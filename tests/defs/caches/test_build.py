@@ -4,7 +4,7 @@ import gzip
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import Outcome, execute, plan_run
 from personarank_dagster.defs.automation.upkeep import retire
-from personarank_dagster.defs.caches.checks import CacheSubject, cache_checks, matches_its_encoder
+from personarank_dagster.defs.caches.checks import CacheSubject, matches_its_encoder
 from personarank_dagster.defs.caches.export import export_caches
+from personarank_dagster.defs.graph import all_checks
 from personarank_dagster.defs.platform.kept_vectors import untrained_tables
 from personarank_dagster.defs.platform.resources import GpuResource
-from personarank_dagster.defs.training.checks import CHECKS, encoder_checks
+from personarank_dagster.defs.training.checks import encoder_checks
+from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.sample.files import write_sample_files
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.versions import Version
@@ -70,11 +72,10 @@ class Workspace:
         paths = [path for asset in CACHES for path in current(asset).directory.glob("*.[np]*")]
         return {f"{path.parts[-4]}/{path.name}": path.read_bytes() for path in paths}
 
-    def checks(self, checks: Sequence[dg.AssetChecksDefinition] = tuple(cache_checks)) -> dict[str, bool]:
-        """Result of the last evaluation of each of the checks, those of the caches."""
+    def checks(self, *assets: str) -> dict[str, bool]:
+        """Result of the last evaluation of each check of the assets."""
         found = {}
-        for check in checks:
-            (key,) = check.check_keys
+        for key in (key for check in all_checks for key in check.check_keys if key.asset_key.path[-1] in assets):
             record = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)[0]
             found[key.name] = record.event.dagster_event.asset_check_evaluation_data.passed  # type: ignore[union-attr]
         return found
@@ -98,7 +99,11 @@ def current(asset: str) -> Version:
 
 
 def read(asset: str) -> Any:
-    return project.format(asset, "amazon").read(current(asset).directory)
+    return project.outputs("amazon").format(asset).read(current(asset).directory)
+
+
+def untrained() -> list[VectorTable] | None:
+    return untrained_tables(project.outputs("amazon"), [current(asset) for asset in CACHES])
 
 
 def edit(folder: Path, file: str, old: str, new: str) -> None:
@@ -164,8 +169,8 @@ def test_all_checks_of_the_caches_pass_and_one_sees_a_model_that_is_not_theirs(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert workspace.run("interaction_cache,persona_cache", force=True).failures == {}
-    assert set(workspace.checks().values()) == {True}
-    assert len(workspace.checks()) == 11
+    assert set(workspace.checks(*CACHES).values()) == {True}
+    assert len(workspace.checks(*CACHES)) == 11
     monkeypatch.setattr(EncoderDirectory, "head", lambda self, side: -np.eye(16, dtype=np.float32))
     assert not matches_its_encoder(CacheSubject(project, GpuResource(), "amazon", "persona_cache")).passed
 
@@ -174,13 +179,14 @@ def test_all_checks_of_the_encoder_are_made_and_those_that_block_stop_the_caches
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert workspace.run("trained_encoder", force=True).failures == {}
-    found = workspace.checks(encoder_checks)
+    found = workspace.checks("trained_encoder")
     assert len(found) == 6
-    assert all(found[check.__name__] for check, rule in CHECKS.items() if rule.blocking)
+    assert all(found[check.name] for check in encoder_checks if check.blocking)
     caches = {asset: current(asset).name for asset in CACHES}
     monkeypatch.setattr("personarank_dagster.defs.training.checks.MAX_MEAN_COSINE", -1.0)
     stopped = workspace.run("trained_encoder+", force=True).failures
-    assert stopped.keys() == {"trained_encoder_encoder_does_not_collapse"}
+    assert stopped.keys() == {"trained_encoder"}
+    assert "refused: encoder_does_not_collapse" in stopped["trained_encoder"]
     assert caches == {asset: current(asset).name for asset in CACHES}
 
 
@@ -192,18 +198,18 @@ def test_summary_mode_encodes_each_item_once(workspace: Workspace) -> None:
 
 
 def test_another_model_makes_both_caches_and_leaves_the_trained_one(workspace: Workspace) -> None:
-    untrained, trained = untrained_tables(project, "amazon"), current("trained_encoder").name
-    assert untrained is not None
+    before, trained = untrained(), current("trained_encoder").name
+    assert before is not None
     workspace.edit("rerank.yaml", "alpha:", f"model: {project.dataset('amazon').train.st_path}\nalpha:")
     assert workspace.run("trained_encoder,interaction_cache,persona_cache").failures == {}
     assert current("trained_encoder").name == trained
-    for asset, table in zip(CACHES, untrained, strict=True):
+    for asset, table in zip(CACHES, before, strict=True):
         assert np.array_equal(read(asset).vectors, table.vectors)
         assert read(asset).index.equals(table.index)
 
 
 def test_base_vectors_and_head_give_the_cache(workspace: Workspace) -> None:
-    base = untrained_tables(project, "amazon")
+    base = untrained()
     assert base is not None
     expected = unit_rows(base[1].vectors.astype(np.float32) @ read("trained_encoder").head("document").T)
     np.testing.assert_allclose(read("persona_cache").vectors, expected, atol=1e-3)
@@ -211,7 +217,7 @@ def test_base_vectors_and_head_give_the_cache(workspace: Workspace) -> None:
 
 def test_an_export_is_read_back_as_the_same_caches(workspace: Workspace) -> None:
     ours, lists = [read(asset) for asset in CACHES], read("reranked_candidates")
-    export_caches(project, "amazon", workspace.folder / "export")
+    export_caches(project.outputs("amazon"), workspace.folder / "export")
     switch = f"use_external_caches: 1\next_interaction_cache: {workspace.folder}/export/user_item\n"
     workspace.edit(
         "rerank.yaml", "alpha:", f"{switch}ext_persona_cache: {workspace.folder}/export/item_persona\nalpha:"

@@ -12,8 +12,10 @@ from personarank_dagster.core import schemas
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import execute, plan_run
 from personarank_dagster.defs.inputs.assets import personas as personas_asset
-from personarank_dagster.defs.platform.io_manager import DATA_VERSION, VersionedIOManager
+from personarank_dagster.defs.platform.io_manager import VersionedIOManager
 from personarank_dagster.defs.platform.partitions import dataset_partitions
+from personarank_dagster.defs.platform.steps import Handed
+from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import Version
 
 
@@ -115,7 +117,7 @@ def test_the_metadata_say_rows_and_columns_and_no_values(instance: dg.DagsterIns
     assert {column.name: column.type for column in schema.columns} == {
         name: str(dtype) for name, dtype in schemas.PERSONAS.items()
     }
-    names = set(project.format("personas", "yelp").read(personas_of("yelp").directory)["name"])
+    names = set(project.outputs("yelp").format("personas").read(personas_of("yelp").directory)["name"])
     assert not any(name in str(value) for name in names for value in metadata.values())
 
 
@@ -126,10 +128,11 @@ def test_a_broken_contract_is_not_retried_and_leaves_no_trace(
     tries: list[int] = []
 
     @dg.asset(partitions_def=dataset_partitions, retry_policy=dg.RetryPolicy(max_retries=3))
-    def ground_truth() -> dg.MaterializeResult[pl.DataFrame]:
+    def ground_truth() -> dg.MaterializeResult[Any]:
         tries.append(1)
         repeated = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["i", "i"]}, schema=schemas.GROUND_TRUTH)
-        return dg.MaterializeResult(value=repeated, metadata={DATA_VERSION: "d" * 8})
+        handed = Handed(repeated, "d" * 8, Provenance(code_version="1"), lambda staged: [])
+        return dg.MaterializeResult(value=handed)
 
     result = dg.materialize(
         [ground_truth],
