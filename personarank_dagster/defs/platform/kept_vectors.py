@@ -1,5 +1,8 @@
 """The vectors that are kept for a dataset: what else they serve than the caches, and when they are let go."""
 
+from collections.abc import Collection
+from pathlib import Path
+
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.ranking.ranker import VectorTable
@@ -8,6 +11,8 @@ from personarank_dagster.vectors.matrices import read_array
 from personarank_dagster.vectors.vector_store import prune_vectors
 
 CACHES = ("interaction_cache", "persona_cache")
+# Every name begins with it.
+ALL_STORES = ("",)
 
 
 def untrained_tables(project: ProjectResource, partition: str) -> tuple[VectorTable, VectorTable] | None:
@@ -31,9 +36,24 @@ def _base_table(project: ProjectResource, partition: str, asset: str) -> VectorT
 
 
 def retire_vectors(project: ProjectResource, partition: str, *, dry_run: bool) -> list[tuple[str, int, bool]]:
-    """Remove the vectors of encoders that no version of a dataset is by: name of the store, bytes, whether in use.
+    """Remove the vectors of encoders that no version of a dataset is by, and what killed writers left in the others.
 
-    Before anything is published all stay, since the next run goes on with them; also if a version cannot be read.
+    Gives the name of the store or file, its bytes, and whether it is in use.
+    """
+    keep = _encoders_in_use(project, partition)
+    return list(prune_vectors(_root(project, partition), keep=keep, dry_run=dry_run))
+
+
+def sweep_vectors(project: ProjectResource, partition: str) -> list[Path]:
+    """Remove what killed writers left among the vectors, and return it."""
+    root = _root(project, partition)
+    return [root / name for name, *_ in prune_vectors(root, keep=ALL_STORES)]
+
+
+def _encoders_in_use(project: ProjectResource, partition: str) -> Collection[str]:
+    """Beginnings of the names of the stores that versions are by.
+
+    All before anything is published, since the next run goes on with them; also if a version cannot be read.
     """
     encoders = project.versions("trained_encoder", partition)
     try:
@@ -42,6 +62,9 @@ def retire_vectors(project: ProjectResource, partition: str, *, dry_run: bool) -
             # An external cache has no vectors here.
             keep |= {vectors for name in store.names() if (vectors := made_with(store.open(name)).vectors)}
     except StorageError:
-        return []
-    root = project.dataset(partition).data.out_root / "vectors"
-    return list(prune_vectors(root, keep=keep, dry_run=dry_run)) if keep else []
+        return ALL_STORES
+    return keep or ALL_STORES
+
+
+def _root(project: ProjectResource, partition: str) -> Path:
+    return project.dataset(partition).data.out_root / "vectors"
