@@ -25,6 +25,7 @@ from personarank_dagster.defs.automation.runs import (
     observe_raw_files,
     plan_run,
 )
+from personarank_dagster.defs.automation.schedules import schedule_problem
 from personarank_dagster.defs.inputs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation, evaluate
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.platform.provenance import stale_reason
@@ -57,9 +58,9 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
 
 
 def _show_remarks(names: list[str]) -> None:
-    """What of the files of the datasets does not count."""
+    """What of the files of the datasets does not count, or costs a schedule alone."""
     for name in names:
-        for line in passed_over(config_dir() / name):
+        for line in (*passed_over(config_dir() / name), *schedule_problem(name).splitlines()):
             errors.print(f"[yellow]warning:[/] {escape(line)}")
 
 

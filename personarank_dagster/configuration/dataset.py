@@ -13,7 +13,7 @@ import msgspec
 from personarank_dagster.configuration.out_roots import out_root_of
 from personarank_dagster.configuration.public_scripts import PASSED_OVER
 from personarank_dagster.configuration.settings import DataConfig, RerankConfig, ScheduleConfig, TrainConfig
-from personarank_dagster.configuration.strict_yaml import load_yaml, relative_path
+from personarank_dagster.configuration.strict_yaml import load_yaml, read_mapping, relative_path
 from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.core.encoders import hub_id
 from personarank_dagster.core.errors import ConfigError
@@ -154,3 +154,11 @@ def load_schedule(folder: Path, name: str) -> ScheduleConfig:
         rule = "the name of a time zone, like Europe/Berlin"
         raise ConfigError(f"{path}: timezone must be {rule}, got {schedule.timezone!r}") from error
     return schedule
+
+
+def reads_enabled(folder: Path, name: str) -> bool:
+    """Whether schedule.yaml of a dataset says `enabled: true`, whatever else is wrong with it."""
+    try:
+        return read_mapping(folder / name / "schedule.yaml").get("enabled") is True
+    except ConfigError:
+        return False

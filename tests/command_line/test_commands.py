@@ -190,14 +190,18 @@ def test_two_datasets_with_one_out_root_are_refused_by_name(workspace: Workspace
     assert re.fullmatch(r"Error: \S+amazon/data\.yaml: out_root .*films/data\.yaml has too; .*\n", result.stderr)
 
 
-def test_keys_of_the_public_scripts_are_a_warning_printed_once(workspace: Workspace) -> None:
-    with workspace.edited("amazon/train.yaml", "seed: 13", "seed: 13\nnum_workers: 0\nqlora: 0"):
+def test_keys_of_the_public_scripts_and_a_broken_schedule_are_warnings_printed_once(workspace: Workspace) -> None:
+    with (
+        workspace.edited("amazon/train.yaml", "seed: 13", "seed: 13\nnum_workers: 0\nqlora: 0"),
+        workspace.edited("amazon/schedule.yaml", "timezone: UTC", "timezone: Mars"),
+    ):
         result = workspace.call("run", "--partition", "amazon", "--select", "ground_truth", "--out-root", "fourth")
     assert result.returncode == 0
-    (keys,) = result.stderr.splitlines()
+    keys, schedule = result.stderr.splitlines()
     assert re.match(
         r"warning: \S+train\.yaml: passed over, keys of the public scripts: num_workers \(.*qlora \(", keys
     )
+    assert re.match(r"warning: \S+schedule\.yaml: timezone must be .*, got 'Mars'$", schedule)
 
 
 def test_quarantine_goes_on_without_the_bad_line_and_keeps_it(workspace: Workspace) -> None:
