@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from personarank_dagster import __version__
-from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE, OUT_ROOT_VARIABLE, is_address
+from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE
+from personarank_dagster.configuration.out_roots import OUT_ROOT_VARIABLE, is_address
 from personarank_dagster.core.errors import ConfigError, PersonarankError
 
 

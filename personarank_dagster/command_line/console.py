@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from personarank_dagster.configuration.dataset import config_dir, listed
+from personarank_dagster.configuration.public_scripts import passed_over
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation import upkeep
@@ -23,6 +25,7 @@ from personarank_dagster.defs.automation.runs import (
     observe_raw_files,
     plan_run,
 )
+from personarank_dagster.defs.automation.schedules import schedule_problem
 from personarank_dagster.defs.inputs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation, evaluate
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.platform.provenance import stale_reason
@@ -38,6 +41,7 @@ COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bool) -> bool:
     """Materialise the partitions and then the report; say what happened. False if anything failed."""
     names = resolve(partitions)
+    _show_remarks(names)
     for name in names:
         project.outputs(name).check_writable()
     with dg.DagsterInstance.get() as instance:
@@ -55,6 +59,13 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     return not failed
 
 
+def _show_remarks(names: list[str]) -> None:
+    """What of the files of the datasets does not count, or costs a schedule alone."""
+    for name in names:
+        for line in (*passed_over(config_dir() / name), *schedule_problem(name).splitlines()):
+            errors.print(f"[yellow]warning:[/] {escape(line)}")
+
+
 def _end_dead_runs(instance: dg.DagsterInstance) -> None:
     for run_id in end_dead_runs(instance):
         console.print(f"run {run_id[:8]} was killed; it counts as failed now, and what it held is free")
@@ -63,6 +74,7 @@ def _end_dead_runs(instance: dg.DagsterInstance) -> None:
 def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: bool) -> int:
     """Ingest and check the data of the partitions; exit code 0, 1 for errors, 2 for warnings where `strict`."""
     names = resolve(partitions)
+    _show_remarks(names)
     inputs = ",".join(dict.fromkeys(check.asset for check in ALL_CHECKS))
     with dg.DagsterInstance.get() as instance:
         _end_dead_runs(instance)
@@ -183,7 +195,7 @@ def resolve(partitions: tuple[str, ...]) -> list[str]:
     known = list(dataset_partitions.get_partition_keys())
     names = known if not partitions or "all" in partitions else list(dict.fromkeys(partitions))
     if unknown := [name for name in partitions if name not in (*known, "all")]:
-        raise ConfigError(f"unknown partition {', '.join(unknown)}; the datasets are {', '.join(known)}")
+        raise ConfigError(f"unknown partition {', '.join(unknown)}; the datasets are {listed(known)}")
     return names
 
 

@@ -2,26 +2,27 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from personarank_dagster.configuration.out_roots import out_root_of
+from personarank_dagster.configuration.public_scripts import PASSED_OVER
 from personarank_dagster.configuration.settings import DataConfig, RerankConfig, ScheduleConfig, TrainConfig
 from personarank_dagster.configuration.strict_yaml import load_yaml, read_mapping, relative_path
+from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.core.encoders import hub_id
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.core.texts import PERSONA_FIELDS, TextTemplate
 
 CONFIG_DIR_VARIABLE = "PERSONARANK_CONFIG_DIR"
-OUT_ROOT_VARIABLE = "PERSONARANK_OUT_ROOT"
-WORK_DIR_VARIABLE = "PERSONARANK_WORK_DIR"
 # USE_AMP=0 switches mixed precision off, whatever train.yaml says.
 AMP_VARIABLE = "USE_AMP"
 
-ADDRESS = re.compile(r"[a-z][a-z0-9+]*://.")
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -94,44 +95,40 @@ def dataset_names(folder: Path) -> list[str]:
     return names
 
 
-def is_address(place: object) -> bool:
-    """Whether this names a place in an object store, such as s3://bucket/prefix, and not a folder."""
-    return isinstance(place, str) and ADDRESS.match(place) is not None
+def listed(names: Sequence[str]) -> str:
+    """The names, for a message; of many the first twenty."""
+    rest = f", … ({len(names):,} in all)" if len(names) > 20 else ""
+    return ", ".join(names[:20]) + rest
 
 
 def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) -> DatasetConfig:
     """Read the three YAML files of one dataset.
 
     `out_root`, else $PERSONARANK_OUT_ROOT, replaces the configured `out_root` by `<that>/<name>`; USE_AMP=0 in the
-    environment switches mixed precision off.
+    environment switches mixed precision off. A dataset that is called like a schema has that one.
     Raises ConfigError with one line per problem.
     """
-    known = dataset_names(folder)
-    if name not in known:
-        raise ConfigError(f"unknown dataset {name!r}; {folder} has: {', '.join(known)}")
     data_path = folder / name / "data.yaml"
-    data = load_yaml(data_path, DataConfig)
-    shared = str(out_root or os.environ.get(OUT_ROOT_VARIABLE) or "")
-    place = f"{shared.rstrip('/')}/{name}" if shared else read_mapping(data_path)["out_root"]
-    if is_address(place):
-        data = msgspec.structs.replace(data, out_root=_work_dir(data, name))
-    elif shared:
-        data = msgspec.structs.replace(data, out_root=Path(place).absolute())
+    if not (DATASET_NAME.fullmatch(name) and data_path.is_file()):
+        raise ConfigError(f"unknown dataset {name!r}; {folder} has: {listed(dataset_names(folder))}")
+    schema = {"schema": name} if name in get_args(SchemaName) else {}
+    data = load_yaml(data_path, DataConfig, defaults=schema, passed_over=PASSED_OVER["data.yaml"])
+    place = out_root_of(data_path, out_root)
     train = _load_train(folder / name / "train.yaml")
     if os.environ.get(AMP_VARIABLE) == "0":
         train = msgspec.structs.replace(train, amp=False)
     return DatasetConfig(
         name=name,
-        data=data,
+        data=msgspec.structs.replace(data, out_root=place.folder),
         train=train,
         rerank=_load_rerank(folder / name / "rerank.yaml"),
         data_path=data_path,
-        bucket=place if is_address(place) else None,
+        bucket=place.bucket,
     )
 
 
 def _load_train(path: Path) -> TrainConfig:
-    train = load_yaml(path, TrainConfig)
+    train = load_yaml(path, TrainConfig, passed_over=PASSED_OVER["train.yaml"])
     if train.st_revision and hub_id(train.st_path) is None:
         raise ConfigError(
             f"{path}: st_revision must be left out where st_path is no hub id, got st_path {train.st_path!r} and "
@@ -150,13 +147,6 @@ def _model_place(path: Path, model: str) -> str:
     return str(relative_path(path, model)) if model.startswith(("./", "../", "~")) else model
 
 
-def _work_dir(data: DataConfig, name: str) -> Path:
-    """Folder for what cannot lie in an object store: $PERSONARANK_WORK_DIR, work_dir, else ./outputs."""
-    if shared := os.environ.get(WORK_DIR_VARIABLE):
-        return Path(shared).absolute() / name
-    return data.work_dir or Path("outputs").absolute() / name
-
-
 def encode_settings(config: DatasetConfig) -> bytes:
     """The configuration as JSON, for a process that must not read the files again."""
     return msgspec.json.encode(config, enc_hook=str)
@@ -165,16 +155,6 @@ def encode_settings(config: DatasetConfig) -> bytes:
 def decode_settings(content: bytes) -> DatasetConfig:
     """What `encode_settings` gave."""
     return msgspec.json.decode(content, type=DatasetConfig, dec_hook=lambda _, text: Path(text))
-
-
-def shared_root() -> tuple[Path, str | None]:
-    """Folder, and bucket if there is one, of outputs that belong to no dataset: $PERSONARANK_OUT_ROOT, else `outputs`
-    beside the folder of the datasets. It stays where it is, whichever datasets there are.
-    """
-    shared = os.environ.get(OUT_ROOT_VARIABLE)
-    if is_address(shared):
-        return Path(os.environ.get(WORK_DIR_VARIABLE) or "outputs").absolute(), str(shared).rstrip("/")
-    return Path(shared).absolute() if shared else config_dir().parent / "outputs", None
 
 
 def load_schedule(folder: Path, name: str) -> ScheduleConfig:
@@ -189,3 +169,11 @@ def load_schedule(folder: Path, name: str) -> ScheduleConfig:
         rule = "the name of a time zone, like Europe/Berlin"
         raise ConfigError(f"{path}: timezone must be {rule}, got {schedule.timezone!r}") from error
     return schedule
+
+
+def reads_enabled(folder: Path, name: str) -> bool:
+    """Whether schedule.yaml of a dataset says `enabled: true`, whatever else is wrong with it."""
+    try:
+        return read_mapping(folder / name / "schedule.yaml").get("enabled") is True
+    except ConfigError:
+        return False

@@ -34,7 +34,8 @@ FieldLetters = Annotated[
     Meta(pattern=r"^[NDIR](,[NDIR])*$", description='letters of N, D, I, R joined by commas, like "N,D,I,R"'),
 ]
 Cutoffs = Annotated[
-    tuple[PositiveInt, ...], Meta(min_length=1, description="a list of whole numbers from 1, like [5, 10, 20]")
+    tuple[PositiveInt, ...],
+    Meta(min_length=1, description="a list of whole numbers from 1, each once, like [5, 10, 20]"),
 ]
 CronText = Annotated[
     str, Meta(pattern=r"^\S+( \S+){4}$", description='a cron expression of five fields, like "0 3 * * *"')

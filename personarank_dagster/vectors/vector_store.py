@@ -2,8 +2,8 @@
 
 One folder per encoder, device precision and engine holds blocks of rows: `<name>.keys.npy` (3, rows) with both halves
 of each key and whether its text was cut, sorted by the first half, and `<name>.vectors.npy` (fp16). Both are
-memory-mapped. A block is whole or absent: its keys are renamed into place last. The folder is a cache; removing it
-costs time only.
+memory-mapped. A block is whole or absent: its keys are renamed into place last. Whoever has a store open shares its
+lock; blocks are removed only by who has the lock alone. The folder is a cache; removing it costs time only.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -111,11 +111,10 @@ class VectorStore:
         """Make one block of many, unless another process has the store open."""
         if len(self._blocks) <= MAX_BLOCKS or not self._lock_alone():
             return
-        replaced = list(self.folder.glob("*.npy"))
-        self.write_block(np.concatenate([block.keys for block in self._blocks], axis=1), self.vectors)
-        for path in sorted(replaced):
-            path.unlink()
-        self._open()
+        try:
+            self._replace_blocks()
+        finally:
+            self._share()
 
     def write_block(self, keys: KeyArray, vectors: Callable[[IntArray], Float16Array]) -> None:
         """Write a block of `keys` (3, rows); `vectors` gives the vectors of some of the rows."""
@@ -131,6 +130,13 @@ class VectorStore:
         except OSError as error:
             raise StorageError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
 
+    def _replace_blocks(self) -> None:
+        self.reload()
+        replaced = sorted(self.folder.glob("*.npy"))
+        self.write_block(np.concatenate([block.keys for block in self._blocks], axis=1), self.vectors)
+        for path in replaced:
+            path.unlink()
+
     def _by_block(self, places: IntArray) -> Iterator[tuple[_Block, IntArray, IntArray]]:
         """Blocks with rows among the places: the rows, and where in `places` they stand."""
         offset = 0
@@ -142,12 +148,17 @@ class VectorStore:
 
     def _open(self) -> None:
         """Lock the folder against removal by others for as long as this object lives, and see its blocks."""
-        if self._lock is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
-            weakref.finalize(self, os.close, self._lock)
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
+        while self._lock is None or not _is_lock_of(self._lock, self.folder):
+            with suppress(FileNotFoundError):
+                self._lock = _shared_lock(self.folder)
+                weakref.finalize(self, os.close, self._lock)
         self.reload()
+
+    def _share(self) -> None:
+        """Let others in again. A lock that changes is given up for a moment, in which the folder can be removed."""
+        if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+        self._open()
 
     def _lock_alone(self) -> bool:
         if self._lock is None:
@@ -155,8 +166,7 @@ class VectorStore:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # A change of lock that fails has given the old one up.
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            self._share()
             return False
         return True
 
@@ -205,23 +215,69 @@ class _BlockWriter:
 
 
 def prune_vectors(root: Path, *, keep: Collection[str], dry_run: bool = False) -> Iterator[tuple[str, int, bool]]:
-    """Remove stores whose name begins with none of `keep`: name, bytes, and whether a process has it open.
+    """Remove stores whose name begins with none of `keep`, and what killed writers left in the others.
 
-    Those that are open stay. With `dry_run` nothing is removed.
+    Gives the name of the store, or `<store>/<file>`, its bytes, and whether a process has it open. What is open
+    stays. With `dry_run` nothing is removed.
     """
-    for folder in sorted(path for path in root.glob("*") if path.is_dir() and not path.name.startswith(tuple(keep))):
-        size = sum(path.stat().st_size for path in folder.glob("*"))
-        yield folder.name, size, not dry_run and not _removed(folder)
+    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+        if folder.name.startswith(tuple(keep)):
+            yield from _sweep(folder, dry_run=dry_run)
+        else:
+            size = sum(path.stat().st_size for path in folder.glob("*"))
+            yield folder.name, size, not dry_run and not _removed(folder)
+
+
+def _sweep(folder: Path, *, dry_run: bool) -> Iterator[tuple[str, int, bool]]:
+    """Remove what is no block, unless a process has the store open: it may be writing."""
+    if not any(map(_is_leftover, folder.iterdir())):
+        return
+    with _alone(folder) as alone:
+        for path in sorted(filter(_is_leftover, folder.iterdir())) if alone else ():
+            size = path.stat().st_size
+            if not dry_run:
+                path.unlink()
+            yield f"{folder.name}/{path.name}", size, False
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether this is a file that was not written to its end, or vectors that never got their keys."""
+    keys = path.with_name(path.name.replace(".vectors.", ".keys."))
+    return path.suffix == ".tmp" or (path.name.endswith(".vectors.npy") and not keys.exists())
 
 
 def _removed(folder: Path) -> bool:
+    with _alone(folder) as alone:
+        if alone:
+            shutil.rmtree(folder, ignore_errors=True)
+    return alone
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether no process has the store open; if so, none can open it until the block ends."""
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
-        shutil.rmtree(folder, ignore_errors=True)
-    return True
+            yield False
+        else:
+            yield True
+
+
+def _shared_lock(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return lock
+
+
+def _is_lock_of(lock: int, folder: Path) -> bool:
+    """Whether the file that is locked is still the folder's, which may have been removed while this waited."""
+    try:
+        return os.path.samestat(os.fstat(lock), (folder / LOCK).stat())
+    except FileNotFoundError:
+        return False
 
 
 def _open_block(path: Path) -> _Block:
@@ -237,10 +293,14 @@ def _open_block(path: Path) -> _Block:
 
 @contextmanager
 def _flushed(path: Path) -> Iterator[IO[bytes]]:
-    """A file that is renamed into place once it is whole and on the disk."""
+    """A file that is renamed into place once it is whole and on the disk; an error, as a full disk, leaves none."""
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

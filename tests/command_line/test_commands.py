@@ -183,6 +183,27 @@ def test_a_mistake_is_answered_with_its_place_and_no_traceback(
     assert "Traceback" not in result.stderr + result.stdout
 
 
+def test_two_datasets_with_one_out_root_are_refused_by_name(workspace: Workspace) -> None:
+    with workspace.edited("films/data.yaml", "outputs/films", "outputs/amazon"):
+        result = workspace.call("run", "--partition", "amazon")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"Error: \S+amazon/data\.yaml: out_root .*films/data\.yaml has too; .*\n", result.stderr)
+
+
+def test_keys_of_the_public_scripts_and_a_broken_schedule_are_warnings_printed_once(workspace: Workspace) -> None:
+    with (
+        workspace.edited("amazon/train.yaml", "seed: 13", "seed: 13\nnum_workers: 0\nqlora: 0"),
+        workspace.edited("amazon/schedule.yaml", "timezone: UTC", "timezone: Mars"),
+    ):
+        result = workspace.call("run", "--partition", "amazon", "--select", "ground_truth", "--out-root", "fourth")
+    assert result.returncode == 0
+    keys, schedule = result.stderr.splitlines()
+    assert re.match(
+        r"warning: \S+train\.yaml: passed over, keys of the public scripts: num_workers \(.*qlora \(", keys
+    )
+    assert re.match(r"warning: \S+schedule\.yaml: timezone must be .*, got 'Mars'$", schedule)
+
+
 def test_quarantine_goes_on_without_the_bad_line_and_keeps_it(workspace: Workspace) -> None:
     source = gzip.decompress((workspace.folder / "data/amazon/gt.jsonl.gz").read_bytes()).decode()
     (workspace.folder / "data" / "dirty.jsonl").write_text(source + '{"user_id": 7, "item_id": "i"}\n')

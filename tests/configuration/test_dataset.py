@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from personarank_dagster.configuration.dataset import config_dir, dataset_names, load_dataset, load_schedule
+from personarank_dagster.configuration.dataset import config_dir, dataset_names, listed, load_dataset, load_schedule
 from personarank_dagster.core.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +117,7 @@ def test_config_dir_variable_chooses_the_folder(folder: Path, monkeypatch: pytes
             "train.yaml",
             "seed: 13",
             "seed: 13\nseed: 14",
-            r"train\.yaml: is not valid YAML: key seed is given twice",
+            r"train\.yaml: is not valid YAML: line 25: key seed is given twice, first in line 24; remove",
         ),
         (
             "rerank.yaml",
@@ -164,6 +164,11 @@ def test_all_problems_of_a_file_are_listed_a_line_each(folder: Path) -> None:
 def test_an_unknown_dataset_is_answered_with_the_known_ones(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown dataset 'films'; .* has: books"):
         load_dataset(folder, "films")
+
+
+def test_of_many_names_a_message_lists_the_first() -> None:
+    assert listed(["a", "b"]) == "a, b"
+    assert listed([str(number) for number in range(10_000)]).endswith("18, 19, … (10,000 in all)")
 
 
 def test_an_empty_folder_is_answered_with_the_remedy(tmp_path: Path) -> None:

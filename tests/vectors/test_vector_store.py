@@ -1,6 +1,10 @@
+import fcntl
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,6 +13,7 @@ import pytest
 from personarank_dagster.core.encoders import EncodedTexts
 from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.vectors import vector_store as module
+from personarank_dagster.vectors.matrices import save_matrix
 from personarank_dagster.vectors.text_keys import text_keys
 from personarank_dagster.vectors.vector_store import VectorStore, prune_vectors
 
@@ -37,6 +42,42 @@ def add(store: VectorStore, texts: list[str], encoder: CountingEncoder | None = 
 
 def lengths(store: VectorStore, texts: list[str]) -> list[float]:
     return store.vectors(store.places(text_keys(pl.Series(texts))))[:, 0].tolist()
+
+
+def many_blocks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> VectorStore:
+    """A store of eleven blocks, more than are left apart."""
+    monkeypatch.setattr(module, "BLOCK_ROWS", 1)
+    store = VectorStore(folder, "model")
+    add(store, ["x" * count for count in range(1, 12)])
+    return store
+
+
+# What processes of their own know: `add` writes a block of so many vectors.
+WRITER = """
+import fcntl, os, resource, shutil, signal, sys
+from pathlib import Path
+import numpy as np
+from personarank_dagster.vectors.vector_store import VectorStore
+
+folder = Path(sys.argv[1]) / "model"
+
+def add(count, vectors=lambda rows: np.ones((len(rows), 2), dtype=np.float16)):
+    VectorStore(folder.parent, folder.name).write_block(np.arange(3 * count, dtype=np.uint64).reshape(3, -1), vectors)
+
+def killed(rows):
+    return os.kill(os.getpid(), signal.SIGKILL) if len(rows) else np.ones((0, 2))
+"""
+
+
+def process(folder: Path, code: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER + code, str(folder)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end_of(folder: Path, code: str) -> str:
+    """The last line that a process of its own printed; empty if it printed none."""
+    output, errors = process(folder, code).communicate()
+    return "".join([output, errors]).strip().rpartition("\n")[2]
 
 
 def test_vectors_are_found_again_by_text_in_any_order_and_process(tmp_path: Path) -> None:
@@ -102,13 +143,71 @@ def test_many_blocks_become_one_with_the_same_vectors(tmp_path: Path, monkeypatc
 def test_blocks_are_not_joined_while_another_has_the_store_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK_ROWS", 1)
-    store = VectorStore(tmp_path, "model")
-    add(store, ["x" * count for count in range(1, 12)])
+    store = many_blocks(tmp_path, monkeypatch)
     other = VectorStore(tmp_path, "model")
     store.join_blocks()
     assert len(list(store.folder.glob("*.keys.npy"))) == 11
     assert len(other) == 11
+
+
+def test_nobody_opens_a_store_while_its_blocks_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = many_blocks(tmp_path, monkeypatch)
+    opening = "fcntl.flock(os.open(folder / '.lock', os.O_RDWR), fcntl.LOCK_SH | fcntl.LOCK_NB); print('opened')"
+    tried: list[str] = []
+
+    def save(*arguments: Any) -> None:
+        tried.append(end_of(tmp_path, opening))
+        save_matrix(*arguments)
+
+    monkeypatch.setattr(module, "save_matrix", save)
+    store.join_blocks()
+    assert ["BlockingIOError" in one for one in tried] == [True]
+    assert end_of(tmp_path, opening) == "opened"
+
+
+def test_joining_keeps_what_another_process_has_written_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = many_blocks(tmp_path, monkeypatch)
+    assert end_of(tmp_path, "add(5)") == ""
+    store.join_blocks()
+    assert len(list(store.folder.glob("*.npy"))) == 2
+    assert len(store) == len(VectorStore(tmp_path, "model")) == 11 + 5
+
+
+def test_a_store_that_is_removed_while_it_is_opened_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(VectorStore(tmp_path, "model"), ["a"])
+    alone = "lock = os.open(folder / '.lock', os.O_RDWR); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True)"
+    with process(tmp_path, f"{alone}; sys.stdin.read(); shutil.rmtree(folder)") as remover:
+        assert remover.stdin
+        assert remover.stdout
+        remover.stdout.readline()
+        flock, go_on = fcntl.flock, remover.stdin.close
+        monkeypatch.setattr(module.fcntl, "flock", lambda *arguments: (go_on(), flock(*arguments)))
+        store = VectorStore(tmp_path, "model")
+    add(store, ["bb"])
+    assert lengths(VectorStore(tmp_path, "model"), ["bb"]) == [2]
+
+
+def test_a_full_disk_leaves_no_part_of_a_block(tmp_path: Path) -> None:
+    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); add(9)"
+    assert end_of(tmp_path, full).endswith("model: cannot be written: File too large")
+    assert [path.name for path in (tmp_path / "model").iterdir()] == [".lock"]
+
+
+def test_what_a_killed_writer_left_is_swept_when_nobody_has_the_store_open(tmp_path: Path) -> None:
+    store = VectorStore(tmp_path, "model")
+    add(store, ["a"])
+    assert end_of(tmp_path, "add(9, killed)") == ""
+    (left,) = (tmp_path / "model").glob("*.tmp")
+    assert list(prune_vectors(tmp_path, keep=["model"])) == []
+    del store
+    assert [name for name, *_ in prune_vectors(tmp_path, keep=["model"], dry_run=True)] == [f"model/{left.name}"]
+    assert [name for name, *_ in prune_vectors(tmp_path, keep=["model"])] == [f"model/{left.name}"]
+    assert lengths(VectorStore(tmp_path, "model"), ["a"]) == [1]
+    assert not left.exists()
 
 
 def test_keys_that_share_their_first_half_are_told_apart(tmp_path: Path) -> None:

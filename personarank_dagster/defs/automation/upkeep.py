@@ -12,7 +12,7 @@ from personarank_dagster.configuration.dataset import config_dir, dataset_names
 from personarank_dagster.core.errors import ConfigError, StorageError
 from personarank_dagster.defs.automation.runs import DATA_VERSION_TAG, REPORT, end_dead_runs
 from personarank_dagster.defs.platform.declarations import asset_names
-from personarank_dagster.defs.platform.kept_vectors import retire_vectors
+from personarank_dagster.defs.platform.kept_vectors import retire_vectors, sweep_vectors
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.provenance import checkpoint_folder, current_inputs, provenance
 from personarank_dagster.defs.platform.resources import ProjectResource
@@ -160,7 +160,12 @@ def treat(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treate
         treated += _mend_pointer(store)
     for name in dataset_names(config_dir()):
         out_root = project.dataset(name).data.out_root
-        for path in sweep_scratch(out_root / "scratch") + _sweep_trainings(project, name):
+        swept = (
+            sweep_scratch(out_root / "scratch")
+            + _sweep_trainings(project, name)
+            + sweep_vectors(project.outputs(name))
+        )
+        for path in swept:
             treated.append(Treated(f"{path}: left by a killed process", "removed it"))
         if out_root.exists() and (free := shutil.disk_usage(out_root).free) < LOW_DISK_BYTES:
             treated.append(

@@ -1,6 +1,7 @@
 """The vectors that are kept for a dataset: what else they serve than the caches, and when they are let go."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.defs.platform.outputs import Outputs
@@ -11,6 +12,8 @@ from personarank_dagster.vectors.matrices import read_array
 from personarank_dagster.vectors.vector_store import prune_vectors
 
 CACHES = ("interaction_cache", "persona_cache")
+# Every name begins with it.
+ALL_STORES = ("",)
 
 
 def untrained_tables(outputs: Outputs, caches: Sequence[Version]) -> list[VectorTable] | None:
@@ -33,9 +36,24 @@ def _base_table(outputs: Outputs, cache: Version) -> VectorTable | None:
 
 
 def retire_vectors(outputs: Outputs, *, dry_run: bool) -> list[tuple[str, int, bool]]:
-    """Remove the vectors of encoders that no version of a dataset is by: name of the store, bytes, whether in use.
+    """Remove the vectors of encoders that no version of a dataset is by, and what killed writers left in the others.
 
-    Before anything is published all stay, since the next run goes on with them; also if a version cannot be read.
+    Gives the name of the store or file, its bytes, and whether it is in use.
+    """
+    keep = _encoders_in_use(outputs)
+    return list(prune_vectors(outputs.folder / "vectors", keep=keep, dry_run=dry_run))
+
+
+def sweep_vectors(outputs: Outputs) -> list[Path]:
+    """Remove what killed writers left among the vectors, and return it."""
+    root = outputs.folder / "vectors"
+    return [root / name for name, *_ in prune_vectors(root, keep=ALL_STORES)]
+
+
+def _encoders_in_use(outputs: Outputs) -> Collection[str]:
+    """Beginnings of the names of the stores that versions are by.
+
+    All before anything is published, since the next run goes on with them; also if a version cannot be read.
     """
     encoders = outputs.versions("trained_encoder")
     try:
@@ -44,5 +62,5 @@ def retire_vectors(outputs: Outputs, *, dry_run: bool) -> list[tuple[str, int, b
             # An external cache has no vectors here.
             keep |= {vectors for name in store.names() if (vectors := made_with(store.open(name)).vectors)}
     except StorageError:
-        return []
-    return list(prune_vectors(outputs.folder / "vectors", keep=keep, dry_run=dry_run)) if keep else []
+        return ALL_STORES
+    return keep or ALL_STORES

@@ -13,8 +13,8 @@ from personarank_dagster.configuration.dataset import (
     config_dir,
     dataset_names,
     load_dataset,
-    shared_root,
 )
+from personarank_dagster.configuration.out_roots import shared_out_root
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import Precision
 from personarank_dagster.core.errors import ConfigError
@@ -39,7 +39,8 @@ class ProjectResource(dg.ConfigurableResource[Any]):
         """Outputs of a dataset, or of what belongs to none; of those as many are kept as of the most of a dataset."""
         if partition == UNPARTITIONED:
             keep = max(self.dataset(name).data.keep for name in dataset_names(config_dir()))
-            return Outputs(partition, *shared_root(), keep)
+            shared = shared_out_root(config_dir())
+            return Outputs(partition, shared.folder, shared.bucket, keep)
         config = self.dataset(partition)
         return Outputs(partition, config.data.out_root, config.bucket, config.data.keep, config.data.schema)
 

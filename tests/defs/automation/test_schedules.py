@@ -10,9 +10,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.schedule_definition import ScheduleExecutionData
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from personarank_dagster.configuration.dataset import load_schedule
+from personarank_dagster.configuration.dataset import config_dir, load_schedule
 from personarank_dagster.configuration.settings import ScheduleConfig
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
@@ -25,7 +26,12 @@ from personarank_dagster.defs.automation.runs import (
     plan_run,
     reasons_to_run,
 )
-from personarank_dagster.defs.automation.schedules import dataset_schedule, dataset_schedules, schedules
+from personarank_dagster.defs.automation.schedules import (
+    dataset_schedule,
+    dataset_schedules,
+    schedule_problem,
+    schedules,
+)
 from personarank_dagster.defs.automation.sensors import raw_files_sensor
 from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.partitions import dataset_partitions
@@ -52,10 +58,13 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
 
 def tick(instance: dg.DagsterInstance, at: datetime) -> list[dg.RunRequest] | str:
     """Requests of amazon's schedule, or the reason of its skip."""
-    schedule = dataset_schedule("amazon", VALIDATION)
-    context = dg.build_schedule_context(instance, at, resources={"project": project}, repository_def=repository())
-    data = schedule.evaluate_tick(context)
+    data = evaluate(dataset_schedule("amazon", VALIDATION), instance, at)
     return list(data.run_requests) or str(data.skip_message)
+
+
+def evaluate(schedule: dg.ScheduleDefinition, instance: dg.DagsterInstance, at: datetime) -> ScheduleExecutionData:
+    context = dg.build_schedule_context(instance, at, resources={"project": project}, repository_def=repository())
+    return schedule.evaluate_tick(context)
 
 
 def repository() -> dg.RepositoryDefinition:
@@ -169,6 +178,30 @@ def test_a_schedule_that_breaks_a_rule_is_named(tmp_path: Path, text: str, messa
     (tmp_path / "films/schedule.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         dataset_schedule("films", load_schedule(tmp_path, "films"))
+
+
+@pytest.mark.parametrize(
+    "text", ["cron: daily", "cron: 0 0 31 2 *", "timezone: Mars", "every: day", "enabled: [", ""]
+)
+def test_a_schedule_file_that_breaks_a_rule_costs_that_schedule_alone(
+    instance: dg.DagsterInstance, text: str
+) -> None:
+    file = config_dir() / "yelp" / "schedule.yaml"
+    file.write_text(text)
+    amazon, yelp = dataset_schedules(["amazon", "yelp"])
+    assert (amazon.name, yelp.name, yelp.default_status.value) == ("amazon_schedule", "yelp_schedule", "STOPPED")
+    assert str(file) in str(yelp.description)
+    with pytest.raises(dg.DagsterError) as failure:
+        evaluate(yelp, instance, NIGHT)
+    assert str(failure.value.__cause__) == schedule_problem("yelp")
+    assert len(evaluate(amazon, instance, NIGHT).run_requests) == 1
+    assert schedule_problem("amazon") == ""
+
+
+def test_a_schedule_that_was_on_stays_on_and_fails_where_its_file_breaks_a_rule(instance: dg.DagsterInstance) -> None:
+    (config_dir() / "yelp" / "schedule.yaml").write_text("enabled: true\ncron: daily")
+    _, yelp = dataset_schedules(["amazon", "yelp"])
+    assert yelp.default_status == dg.DefaultScheduleStatus.RUNNING
 
 
 def test_two_datasets_whose_schedules_would_have_one_name_are_refused() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -110,6 +111,21 @@ def test_the_doctor_mends_pointers_and_sweeps(instance: dg.DagsterInstance) -> N
         assert store.current().name == newest
     assert not (store.root / ".staging-killed").exists()
     assert json.loads(cli("doctor").output) == []
+
+
+@pytest.mark.parametrize("command", ["doctor", "gc"])
+def test_parts_of_blocks_of_vectors_are_swept_and_blocks_stay(instance: dg.DagsterInstance, command: str) -> None:
+    publish(instance, 1)
+    store = project.vectors("amazon", "encoder-fp32")
+    store.write_block(np.zeros((3, 1), dtype=np.uint64), lambda rows: np.ones((len(rows), 2), dtype=np.float16))
+    blocks = sorted(store.folder.iterdir())
+    (store.folder / "killed.vectors.tmp").write_text("half of it")
+    (store.folder / "killed.vectors.npy").write_text("no keys")
+    assert cli(command).exit_code == 0
+    assert len(list(store.folder.iterdir())) == 5  # the store is open
+    del store
+    assert cli(command).exit_code == 0
+    assert sorted(blocks[0].parent.iterdir()) == blocks
 
 
 def test_the_doctor_leaves_to_a_person_what_only_a_person_can_do(instance: dg.DagsterInstance) -> None:
