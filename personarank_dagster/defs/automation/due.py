@@ -1,6 +1,7 @@
 """Whether a dataset is due for a run, for whoever asks on a clock: schedules and the sensor of raw files."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +12,7 @@ from personarank_dagster.defs.graph import all_assets
 from personarank_dagster.defs.platform.provenance import RAW_INPUTS, dataset_fingerprint
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.run_tags import run_tags
+from personarank_dagster.raw.parts import parts_of
 
 # A raw file that changed more recently than this may still be written to.
 QUIET_SECONDS = 60
@@ -31,9 +33,9 @@ def scheduled_run(
 def run_for_raw_files(project: ProjectResource, dataset: str, instance: dg.DagsterInstance) -> dg.RunRequest | str:
     """A run after a change of raw files, once per content; or why there is none."""
     files = project.dataset(dataset).data.raw_files
-    if missing := [str(path) for path in files.values() if not path.is_file()]:
+    if missing := [str(path) for path in files.values() if not parts_of(path)]:
         return f"{dataset}: {', '.join(missing)} is missing"
-    if (quiet := _quiet_seconds(list(files.values()))) < QUIET_SECONDS:
+    if (quiet := _quiet_seconds(files.values())) < QUIET_SECONDS:
         return f"{dataset}: a raw file changed {quiet:.0f} s ago; waiting until none has for {QUIET_SECONDS} s"
     observe_raw_files(project, dataset, instance)
     reasons = reasons_to_run(project, PARTITION_ASSETS, dataset)
@@ -59,7 +61,7 @@ def _names(job: dg.AssetSelection) -> list[str]:
     return [asset for asset in PARTITION_ASSETS if asset in selected]
 
 
-def _quiet_seconds(paths: list[Path]) -> float:
+def _quiet_seconds(paths: Iterable[Path]) -> float:
     """Seconds since the last change of any of the files, of its content or of its place."""
-    stats = [path.stat() for path in paths]
+    stats = [part.stat() for path in paths for part in parts_of(path)]
     return time.time() - max(max(stat.st_mtime, stat.st_ctime) for stat in stats)

@@ -14,6 +14,7 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.raw.parts import parts_version
 from personarank_dagster.storage.disk import content_hash
 from personarank_dagster.storage.known_hashes import file_version
 from personarank_dagster.storage.manifests import Provenance
@@ -57,6 +58,8 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
 
 # Count an asset's number up when its code gives another result for the same inputs.
 CODE_VERSIONS: dict[str, str] = dict.fromkeys(UPSTREAM, "1") | {
+    "histories": "2",
+    "selected_personas": "2",
     "trained_encoder": "4",
     "interaction_cache": "2",
     "persona_cache": "2",
@@ -186,8 +189,8 @@ def lineage(project: ProjectResource, asset: str, partition: str) -> dict[str, s
 
 
 def raw_version(dataset: DatasetConfig, key: str) -> str:
-    """Content hash of a raw file of a dataset, by its key in data.yaml."""
-    return file_version(dataset.data.raw_files[key], dataset.data.out_root / "raw_files.json")
+    """Content hash of a raw file of a dataset, all parts of it, by its key in data.yaml."""
+    return parts_version(dataset.data.raw_files[key], dataset.data.out_root / "raw_files.json")
 
 
 def _upstream_partitions(asset: str, partition: str) -> list[tuple[str, str]]:
