@@ -92,7 +92,7 @@ def _work_dir(data_path: Path, configured: object) -> Path:
 
 
 def shared_out_root(datasets: Path) -> OutRoot:
-    """Where outputs go that belong to no dataset: $PERSONARANK_OUT_ROOT, else `outputs` beside the folder of datasets.
+    """Where outputs go that belong to no dataset: $PERSONARANK_OUT_ROOT, else `outputs` beside the datasets' folder.
 
     It stays where it is, whichever datasets there are.
     """

@@ -42,7 +42,12 @@ CronText = Annotated[
 ]
 TimeZone = Annotated[str, Meta(min_length=1, description="the name of a time zone, like Europe/Berlin")]
 JobName = Literal["full_refresh_job", "data_validation_job", "retrain_job", "recache_job", "evaluate_job"]
-FilePath = Annotated[Path, Meta(description="the path of a .jsonl, .jsonl.gz or .parquet file")]
+FilePath = Annotated[
+    Path,
+    Meta(
+        description="the path of a .jsonl, .json, .jsonl.gz, .json.gz or .parquet file, a folder of them or a pattern"
+    ),
+]
 FolderPath = Annotated[Path, Meta(description="the path of a folder")]
 
 

@@ -32,15 +32,21 @@ class ReadRules:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that breaks a rule: where it stands, why, and what it holds."""
+    """A line that breaks a rule: where it stands, in which field, empty for the line itself, why, what it holds."""
 
     path: Path
     line: int
-    reason: str
+    field: str
+    problem: str
     content: bytes
 
+    @property
+    def reason(self) -> str:
+        """Field and problem."""
+        return f"field {self.field}: {self.problem}" if self.field else self.problem
+
     def __str__(self) -> str:
-        return f"{self.path} line {self.line}{self.reason}"
+        return f"{self.path} line {self.line}{', ' if self.field else ': '}{self.reason}"
 
 
 @dataclass
@@ -52,7 +58,7 @@ class Account:
     num_lines: int = 0
     num_bad: int = 0
     bad: list[BadLine] = field(default_factory=list)
-    _reasons: set[str] = field(default_factory=set)
+    _rules: set[str] = field(default_factory=set)
     _num_bytes: int = 0
 
     def add(self, num_lines: int, bad: Sequence[BadLine], lines_before: int) -> None:
@@ -60,8 +66,8 @@ class Account:
         self.num_lines += num_lines
         for line in bad:
             self.num_bad += 1
-            if len(self._reasons) < 2:
-                self._reasons.add(line.reason.split(", got ")[0])
+            if len(self._rules) < 2:
+                self._rules.add(line.reason.split(", got ")[0])
             if self.rules.on_bad_row == "quarantine" or len(self.bad) < NAMED_PLACES:
                 self._num_bytes += len(line.content)
                 self.bad.append(replace(line, line=lines_before + line.line))
@@ -82,12 +88,14 @@ class Account:
         remedy = (
             "fix the line or set on_bad_row: quarantine"
             if self.rules.on_bad_row == "fail"
-            else f"more than max_bad_share {share} of {self.num_lines} lines"
+            else f"more than max_bad_share {share} of {self.num_lines} lines; fix them or raise it"
         )
         if self.num_bad == 1:
             raise InputError(f"{self.bad[0]}; {remedy}")
-        if self.num_bad == self.num_lines and len(self._reasons) == 1:
-            raise InputError(f"{self.path}: every line{self._reasons.pop()}; is it the right file?")
+        if self.num_bad == self.num_lines and len(self._rules) == 1:
+            first = self.bad[0]
+            where = f"{first.path} line {first.line}" if first.path != self.path else f"line {first.line}"
+            raise InputError(f"{self.path}: every line, {first.reason} in {where}; is it the right file?")
         raise InputError(f"{self.path}: {self.num_bad} bad lines of {self.num_lines}; {remedy}\n{self._places}")
 
     @property
@@ -108,7 +116,8 @@ def write_quarantine(bad_lines: Sequence[BadLine], path: Path) -> None:
     with temporary.open("w", encoding="ascii") as file:
         for line in bad_lines:
             content = line.content.decode("utf-8", "surrogateescape")
-            reason = line.reason.lstrip(":, ")
-            file.write(json.dumps({"file": str(line.path), "line": line.line, "reason": reason, "content": content}))
+            file.write(
+                json.dumps({"file": str(line.path), "line": line.line, "reason": line.reason, "content": content})
+            )
             file.write("\n")
     temporary.replace(path)

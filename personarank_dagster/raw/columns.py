@@ -7,7 +7,6 @@ raises RowError with a path inside its line, which is right if it was given one 
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import chain, repeat
 from math import isfinite
@@ -21,6 +20,7 @@ from msgspec.structs import astuple
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
 from personarank_dagster.core.schemas import Schema
+from personarank_dagster.raw.explanations import place_and_problem
 from personarank_dagster.raw.repeated_keys import count_keys, refuse_repeated_keys
 from personarank_dagster.raw.rows import (
     ASPECTS_TYPES,
@@ -41,17 +41,11 @@ from personarank_dagster.raw.rows import (
     SelectionsRow,
     Timestamp,
     Unread,
-    shorten,
 )
+from personarank_dagster.raw.times import LAST_MICROSECONDS, SURELY_MILLISECONDS, microseconds
 
 ValueT = TypeVar("ValueT")
 Columns = dict[str, Sequence[Any]]
-
-# Epoch numbers from here on are milliseconds: as seconds they would lie beyond the year 5000.
-FIRST_MILLISECONDS = 100_000_000_000
-
-# The year 3000, in microseconds.
-LAST_MICROSECONDS = 32_503_680_000_000_000
 
 
 class Spread:
@@ -102,24 +96,6 @@ def review_aspects(schema: SchemaName) -> FileKind:
     return FileKind(ItemAspectsRow[aspects], columns, partial(_review_aspects, aspects=aspects))  # type: ignore[valid-type]
 
 
-def microseconds(timestamp: Timestamp, path: str = "timestamp") -> int:
-    """UTC microseconds of epoch seconds, epoch milliseconds, or ISO text (UTC where it names no zone)."""
-    if not isinstance(timestamp, str):
-        scale = 1_000 if abs(timestamp) >= FIRST_MILLISECONDS else 1_000_000
-        if not abs(timestamp) * scale < LAST_MICROSECONDS:
-            raise RowError(path, f"expected a time before the year 3000, got {timestamp}")
-        return round(timestamp * scale)
-    try:
-        moment = datetime.fromisoformat(timestamp)
-    except ValueError:
-        raise RowError(path, f"expected epoch seconds or milliseconds or ISO text, got {timestamp!r}") from None
-    gap = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
-    return (gap.days * 86_400 + gap.seconds) * 1_000_000 + gap.microseconds
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def _interactions(lines: Sequence[HistoryRow[Any]], spread: Spread, *, aspects: type[Struct]) -> Columns:
     line_users, lists = spread(lines, HistoryRow).values()
     reviews = spread(_flat(lists), ReviewRow)
@@ -160,15 +136,10 @@ def _selections(lines: Sequence[SelectionsRow], spread: Spread) -> Columns:
     selections = Spread()(_flat(lists), SelectionRow)
     users = _for_each(columns["user_id"], lists)
     _check_equal("persona_selections[{}].user_id", "the user of the line, ", selections["user_id"], users)
-    targets, persona_ids = selections["target_item_id"], selections["selected_persona_id"]
     return {
         "user_id": users,
-        "target_item_id": targets,
-        # Given short (`P3`) or full (`<item>_P3`).
-        "unique_persona_id": [
-            persona if persona.startswith(f"{item}_") else f"{item}_{persona}"
-            for item, persona in zip(targets, persona_ids, strict=True)
-        ],
+        "target_item_id": selections["target_item_id"],
+        "selected_persona_id": selections["selected_persona_id"],
         "selected_persona_name": selections["selected_persona_name"],
         "selection_reasoning": selections["selection_reasoning"],
     }
@@ -265,7 +236,10 @@ def _parse_aspects(path: str, text: str | None, aspects: type[Struct]) -> Struct
         if count_keys(text.encode()) != spread.num_keys:
             refuse_repeated_keys(text)
     except (ValueError, RecursionError) as error:
-        raise RowError(path, f"expected an object or its JSON text: {error}, got {shorten(text)}") from error
+        inner, problem = place_and_problem(error, text.encode())
+        if inner:
+            raise RowError(f"{path}.{inner}", problem) from error
+        raise RowError(path, f"{problem}; expected an object or its JSON text") from error
     return parsed
 
 
@@ -281,7 +255,7 @@ def _item_ids(path: str, columns: Columns, *, required: bool = True) -> Sequence
 def _item_id(path: str, values: tuple[str | None, ...], required: bool) -> str | None:
     given = {name: value for name, value in zip(ITEM_KEYS, values, strict=True) if value is not None}
     if len(set(given.values())) > 1:
-        raise RowError(path, f"item ids differ: got {given}")
+        raise RowError(path, f"expected one id, got {given}")
     if required and not given:
         raise RowError(path, f"is missing; expected one of {', '.join(ITEM_KEYS)}")
     return next(iter(given.values()), None)
@@ -290,7 +264,7 @@ def _item_id(path: str, values: tuple[str | None, ...], required: bool) -> str |
 def _microseconds(path: str, timestamps: Sequence[Timestamp]) -> Sequence[int]:
     if set(map(type, timestamps)) == {int}:
         whole = typing.cast("Sequence[int]", timestamps)
-        if min(whole) >= FIRST_MILLISECONDS and max(whole) * 1_000 < LAST_MICROSECONDS:
+        if min(whole) >= SURELY_MILLISECONDS and max(whole) * 1_000 < LAST_MICROSECONDS:
             return [timestamp * 1_000 for timestamp in whole]
     return [microseconds(timestamp, path.format(i)) for i, timestamp in enumerate(timestamps)]
 
@@ -333,11 +307,8 @@ def _num_keys(value: object) -> int:
 _USER_ITEM: Schema = {"user_id": pl.String(), "item_id": pl.String()}
 
 PERSONAS = FileKind(ItemPersonasRow, schemas.PERSONAS, _personas)
-SELECTIONS = FileKind(
-    SelectionsRow,
-    {name: dtype for name, dtype in schemas.SELECTED_PERSONAS.items() if name != "resolved"},
-    _selections,
-)
+_SELECTION = ("user_id", "target_item_id", "selected_persona_id", "selected_persona_name", "selection_reasoning")
+SELECTIONS = FileKind(SelectionsRow, dict.fromkeys(_SELECTION, pl.String()), _selections)
 CANDIDATES = FileKind(CandidatesRow, schemas.CANDIDATES, _candidates)
 GROUND_TRUTH = FileKind(GroundTruthRow, _USER_ITEM, partial(_user_items, row_type=GroundTruthRow))
 REVIEWS = FileKind(ItemReviewRow, _USER_ITEM, partial(_user_items, row_type=ItemReviewRow))

@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,12 +16,16 @@ from personarank_dagster.raw.bad_lines import Account, BadLine, ReadRules
 from personarank_dagster.raw.columns import FileKind
 from personarank_dagster.raw.external_sort import ExternalSort
 from personarank_dagster.raw.readers import read_tables
+from personarank_dagster.raw.repeated_personas import without_repeated_ids
 from personarank_dagster.storage.scratch import ScratchFolder
 from personarank_dagster.storage.tables import Table, height, write_table
 
 FAIL = ReadRules()
 
 PAD = "[PAD]"
+
+# Sets aside lines that are wrong beside others.
+SetAside = Callable[[pl.DataFrame, Path, Account], pl.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,11 @@ class Ingested:
 
 
 def read_personas(path: Path, rules: ReadRules = FAIL, *, item_summaries: pl.DataFrame | None = None) -> Ingested:
-    """One row per persona, by item in file order. A missing Item_Summary is filled from `item_summaries`."""
-    read = _read(path, columns.PERSONAS, rules)
+    """One row per persona, by item in file order; the full id is unique.
+
+    A missing Item_Summary is filled from `item_summaries`.
+    """
+    read = _read(path, columns.PERSONAS, rules, set_aside=without_repeated_ids)
     filled = Counter[str]()
     table = _fill_summaries(read.frame, item_summaries, filled)
     return replace(read, table=table, filled=_without_zeros(filled))
@@ -79,6 +86,7 @@ def read_histories(
     account = Account(path, rules)
     for table in read_tables(path, columns.histories(schema), account):
         interactions.add(table)
+    account.close()
     left_out, filled = Counter[str](), Counter[str]()
 
     def finish(part: pl.DataFrame) -> pl.DataFrame:
@@ -99,15 +107,31 @@ def read_histories(
 def read_selections(
     path: Path, personas: pl.DataFrame, rules: ReadRules = FAIL, *, ground_truth: pl.DataFrame | None = None
 ) -> Ingested:
-    """One row per selection, never of a user's ground truth; `resolved` where its target has that persona."""
+    """One row per selection, never of a user's ground truth; `resolved` where its target has that persona.
+
+    A persona is given short (`P3`) or full (`<item>_P3`): whichever its target has, short before full.
+    """
     read = _read(path, columns.SELECTIONS, rules)
     table = read.frame
     trainable = _without_ground_truth(table, ground_truth, item="target_item_id")
-    catalogue = personas.select("unique_persona_id", target_item_id="item_id", resolved=True)
-    joined = trainable.join(catalogue, on=["target_item_id", "unique_persona_id"], how="left", maintain_order="left")
     left_out = {"the target is the user's ground truth": table.height - trainable.height}
-    resolved = joined.with_columns(pl.col("resolved").fill_null(False))
-    return replace(read, table=resolved, left_out=_without_zeros(left_out))
+    return replace(read, table=_resolve(trainable, personas), left_out=_without_zeros(left_out))
+
+
+def _resolve(selections: pl.DataFrame, personas: pl.DataFrame) -> pl.DataFrame:
+    """Selections with the full id that their target has; where it has none, the one that was most likely meant."""
+    given, item = pl.col("selected_persona_id"), pl.col("target_item_id")
+    known = personas.select("unique_persona_id", target_item_id="item_id")
+    forms = selections.with_columns(short=pl.format("{}_{}", item, given), full=given)
+    for form in ("short", "full"):
+        found = known.select(
+            "target_item_id", pl.col("unique_persona_id").alias(form), pl.lit(True).alias(f"is_{form}")
+        )
+        forms = forms.join(found, on=["target_item_id", form], how="left", maintain_order="left")
+    is_short, is_full = pl.col("is_short").fill_null(False), pl.col("is_full").fill_null(False)
+    likely_full = is_full | given.str.starts_with(pl.format("{}_", item))
+    meant = pl.when(likely_full & ~is_short).then("full").otherwise("short")
+    return forms.with_columns(unique_persona_id=meant, resolved=is_short | is_full).select(*schemas.SELECTED_PERSONAS)
 
 
 def read_candidates(path: Path, rules: ReadRules = FAIL) -> Ingested:
@@ -161,10 +185,13 @@ def _join(parts: Iterator[pl.DataFrame], scratch: ScratchFolder | None) -> Table
     return table
 
 
-def _read(path: Path, kind: FileKind, rules: ReadRules) -> Ingested:
+def _read(path: Path, kind: FileKind, rules: ReadRules, *, set_aside: SetAside | None = None) -> Ingested:
     """All rows of a file; a line is kept with all of its rows or set aside whole."""
     account = Account(path, rules)
     table = pl.concat(read_tables(path, kind, account))
+    if set_aside:
+        table = set_aside(table, path, account)
+    account.close()
     return Ingested(table, read=table.height + len(account.bad), bad_lines=account.bad)
 
 

@@ -6,16 +6,14 @@ careful way, which also says what is wrong with which.
 """
 
 import gc
-import gzip
 import os
-import re
 import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,40 +21,67 @@ import polars as pl
 
 from personarank_dagster.core.errors import InputError
 from personarank_dagster.raw.bad_lines import Account, BadLine, ReadRules
+from personarank_dagster.raw.blocks import LineTooLongError, gzip_blocks, plain_blocks
 from personarank_dagster.raw.columns import Columns, FileKind, Spread
+from personarank_dagster.raw.explanations import place_and_problem
+from personarank_dagster.raw.forms import first_bytes, form_error, is_named_gzip, is_named_parquet, text_form
+from personarank_dagster.raw.parquet import parquet_blocks
+from personarank_dagster.raw.parts import ENDINGS, parts_of
 from personarank_dagster.raw.repeated_keys import count_keys, refuse_repeated_keys
-from personarank_dagster.raw.rows import RowError, shorten
+from personarank_dagster.raw.rows import RowError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# The objects of a block stay in the cache; one table of several blocks costs less than several tables.
-BLOCK_BYTES = 512 << 10
+# One table of several blocks costs less than several tables.
 TABLE_BYTES = 1 << 20
-PARQUET_ROWS = 1_000
 
-# Below this a file is never called an exploding archive: small files of equal lines pack well.
-SMALL_UNPACKED_BYTES = 64 << 20
+EXPECTED = f"a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file, a folder of them or a pattern"
 
 
 def read_tables(path: Path, kind: FileKind, account: Account) -> Iterator[pl.DataFrame]:
-    """Tables of a .jsonl, .jsonl.gz or .parquet file, in order; its lines go into the account, blank ones apart.
+    """Tables of a raw file, or of its parts in the order of their names; lines go into the account, blank ones apart.
 
-    Raises InputError for a file that cannot be read, that changes meanwhile, that asks for too much, or whose bad
-    lines stop the run.
+    Raises InputError for a file that cannot be read, that changes meanwhile, that asks for too much, or most of whose
+    lines are in another form than JSON. Bad lines stop the run when the account is closed.
     """
-    max_line_bytes = account.rules.max_line_bytes
-    lines_before = 0
+    for part in _present_parts(path):
+        yield from _read_part(part, kind, account)
+
+
+def whole_lines(path: Path, kind: FileKind, rules: ReadRules) -> Iterator[bytes]:
+    """Blocks of whole lines of one file."""
+    if is_named_parquet(path):
+        return parquet_blocks(path, kind.row_type, rules)
+    return (gzip_blocks if is_named_gzip(path) else plain_blocks)(path, rules)
+
+
+def _present_parts(path: Path) -> Iterator[Path]:
+    """The parts of a path. Raises InputError if there are none, or others when all were read."""
+    parts = parts_of(path)
+    if not parts:
+        raise InputError(f"{path}: expected {EXPECTED}, got {'an empty folder' if path.is_dir() else 'no such file'}")
+    yield from parts
+    if parts_of(path) != parts:
+        raise InputError(f"{path}: changed while it was read; run again when it is complete")
+
+
+def _read_part(path: Path, kind: FileKind, account: Account) -> Iterator[pl.DataFrame]:
+    bad_before, filled_before, lines_before = account.num_bad, account.num_lines, 0
     with _unchanged(path):
-        for part in _tabulate(path, _whole_lines(path, account.rules), kind):
+        form = text_form(first_bytes(path))
+        for part in _tabulate(path, whole_lines(path, kind, account.rules), kind):
             account.add(part.num_filled, part.bad, lines_before)
             lines_before += part.num_lines
             if part.too_long:
-                place = f"{path} line {lines_before + 1}"
-                raise InputError(
-                    f"{place}: is longer than max_line_mb {max_line_bytes >> 20}; split it or raise the limit"
-                )
+                raise form_error(path, form) if form else _too_long(path, lines_before + 1, account.rules)
             yield part.table
-    account.close()
+    if form and 2 * (account.num_bad - bad_before) > account.num_lines - filled_before:
+        raise form_error(path, form)
+
+
+def _too_long(path: Path, line: int, rules: ReadRules) -> InputError:
+    limit = rules.max_line_bytes >> 20
+    return InputError(f"{path} line {line}: is longer than max_line_mb {limit}; split it or raise the limit")
 
 
 @dataclass
@@ -71,62 +96,6 @@ class _Part:
     too_long: bool = False
 
 
-def _whole_lines(path: Path, rules: ReadRules) -> Iterator[bytes]:
-    if path.suffix == ".parquet":
-        return _parquet_blocks(path)
-    if path.suffix == ".gz":
-        return _gzip_blocks(path, rules)
-    return _plain_blocks(path, rules.max_line_bytes)
-
-
-class _LineTooLongError(Exception):
-    """The line after the last block is over the limit."""
-
-
-def _blocks(file: IO[bytes] | gzip.GzipFile, max_line_bytes: int) -> Iterator[bytes]:
-    """Whole lines, about BLOCK_BYTES at a time. Raises _LineTooLongError instead of reading a line over the limit."""
-    while block := file.read(min(BLOCK_BYTES, max_line_bytes)):
-        if not block.endswith(b"\n"):
-            begun = block.rfind(b"\n") + 1
-            block += file.readline(max_line_bytes + 1 - (len(block) - begun))
-            if len(block) - begun > max_line_bytes:
-                if begun:
-                    yield block[:begun]
-                raise _LineTooLongError
-        yield block
-
-
-def _plain_blocks(path: Path, max_line_bytes: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from _blocks(file, max_line_bytes)
-
-
-def _gzip_blocks(path: Path, rules: ReadRules) -> Iterator[bytes]:
-    unpacked = 0
-    with path.open("rb") as packed, gzip.open(packed) as file:
-        for block in _blocks(file, rules.max_line_bytes):
-            unpacked += len(block)
-            if unpacked > SMALL_UNPACKED_BYTES and unpacked > rules.max_gzip_ratio * packed.tell():
-                raise InputError(
-                    f"{path}: unpacks to more than max_gzip_ratio {rules.max_gzip_ratio} times its size; "
-                    "raise the limit if the file is what it should be"
-                )
-            yield block
-
-
-def _parquet_blocks(path: Path) -> Iterator[bytes]:
-    """Rows as lines of JSON, so that every file is under the same rules; times are ISO text."""
-    encoder = msgspec.json.Encoder()
-    try:
-        rows = pl.scan_parquet(path, glob=False)
-        if binary := [name for name, dtype in rows.collect_schema().items() if "Binary" in str(dtype)]:
-            raise InputError(f"{path}, column {binary[0]}: expected text, got bytes; write it as a string column")
-        for batch in rows.collect_batches(chunk_size=PARQUET_ROWS, maintain_order=True):
-            yield encoder.encode_lines(batch.to_dicts())
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path}: cannot be read as parquet: {error}") from error
-
-
 def _tabulate(path: Path, blocks: Iterator[bytes], kind: FileKind) -> Iterator[_Part]:
     decoder = msgspec.json.Decoder(kind.row_type)
     lines = _Lines(path, kind)
@@ -137,7 +106,7 @@ def _tabulate(path: Path, blocks: Iterator[bytes], kind: FileKind) -> Iterator[_
                 yield lines.part()
                 lines = _Lines(path, kind)
         yield lines.part()
-    except _LineTooLongError:
+    except LineTooLongError:
         part = lines.part()
         part.too_long = True
         yield part
@@ -186,15 +155,9 @@ class _Lines:
                 continue
             self.num_filled += 1
             try:
-                self._extend(_decode_line(line, self.kind, decoder))
-            except RowError as error:
-                self.bad.append(BadLine(self.path, number, f", field {error.path}: {error}", line))
-            except msgspec.ValidationError as error:
-                self.bad.append(BadLine(self.path, number, _explain(error, _parsed(line)), line))
-            except RecursionError:
-                self.bad.append(BadLine(self.path, number, ": is nested too deep", line))
-            except ValueError as error:
-                self.bad.append(BadLine(self.path, number, f": is not valid JSON: {error}", line))
+                self._extend(decode_line(line, self.kind, decoder))
+            except (ValueError, RecursionError) as error:
+                self.bad.append(BadLine(self.path, number, *place_and_problem(error, line), line))
 
 
 @contextmanager
@@ -240,9 +203,10 @@ def _stand_between_objects(breaks: np.ndarray, block: bytes) -> bool:
     return bool((before == ord("}")).all() and (text[breaks + 1] == ord("{")).all())
 
 
-def _decode_line(line: bytes, kind: FileKind, decoder: msgspec.json.Decoder[Any]) -> Columns:
+def decode_line(line: bytes, kind: FileKind, decoder: msgspec.json.Decoder[Any]) -> Columns:
+    """Columns of one line. Raises ValueError or RecursionError for one that breaks a rule."""
     if line.startswith(BYTE_ORDER_MARK):
-        raise ValueError("the line starts with a byte order mark; save the file as UTF-8 without one")
+        raise RowError("", "begins with a byte order mark; save the file as UTF-8 without one")
     row = decoder.decode(line)
     spread = Spread()
     columns = kind.columns_of([row], spread)
@@ -255,12 +219,12 @@ def _decode_line(line: bytes, kind: FileKind, decoder: msgspec.json.Decoder[Any]
 def _unchanged(path: Path) -> Iterator[None]:
     """Raise InputError unless the path is a regular file of a known kind that stays as it is inside the block."""
     before = _stamp(path)
-    if not path.name.endswith((".jsonl", ".jsonl.gz", ".parquet")):
-        raise InputError(f"{path}: expected a .jsonl, .jsonl.gz or .parquet file, got {path.suffix or 'no'} ending")
+    if not path.name.lower().endswith(ENDINGS):
+        raise InputError(f"{path}: expected {EXPECTED}, got {path.suffix or 'no'} ending; rename or convert it")
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
+        raise InputError(f"{path}: cannot be read: {error}; copy or write it again") from error
     if _stamp(path) != before:
         raise InputError(f"{path}: changed while it was read; run again when it is complete")
 
@@ -269,38 +233,8 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise InputError(f"{path}: expected a .jsonl, .jsonl.gz or .parquet file, got no such file") from error
+        raise InputError(f"{path}: expected {EXPECTED}, got no such file") from error
     if not stat.S_ISREG(found.st_mode):
-        kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
-        raise InputError(f"{path}: expected a .jsonl, .jsonl.gz or .parquet file, got {kind}")
+        kind = "a folder inside of it" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+        raise InputError(f"{path}: expected {EXPECTED}, got {kind}")
     return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-_AT = re.compile(r" - at `\$\.?(?P<path>.*?)`$")
-
-
-def _explain(error: msgspec.ValidationError, row: Any) -> str:
-    """`, field reviews[3].rating: expected `float`, got `str`, got "five"`, or the same without a field."""
-    message = str(error)
-    found = _AT.search(message)
-    rule = _AT.sub("", message)
-    rule = rule[:1].lower() + rule[1:]
-    if not found:
-        return f": {rule}, got {shorten(row)}"
-    return f", field {found['path']}: {rule}, got {shorten(_value_at(row, found['path']))}"
-
-
-def _parsed(content: bytes) -> Any:
-    try:
-        return msgspec.json.decode(content)
-    except (ValueError, RecursionError):
-        return content
-
-
-def _value_at(value: Any, path: str) -> Any:
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
-        try:
-            value = value[name] if name else value[int(index)]
-        except (KeyError, IndexError, TypeError):
-            return value
-    return value

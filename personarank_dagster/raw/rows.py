@@ -22,7 +22,10 @@ OptionalString = str | None | UnsetType
 
 
 class RowError(ValueError):
-    """A line has the right types but breaks a rule; `path` says where, the message says the rule and the value."""
+    """A line has the right types but breaks a rule; the message says the rule and the value.
+
+    `path` says where; it is empty for the line itself.
+    """
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
@@ -188,5 +191,5 @@ class ItemAspectsRow(ReviewedItemRow, Generic[AspectsT], kw_only=True, gc=False)
 
 def shorten(value: Any, limit: int = 60) -> str:
     """A value as it may stand in an error message."""
-    text = repr(value)
+    text = "null" if value is None else repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

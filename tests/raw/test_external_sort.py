@@ -60,7 +60,7 @@ def test_histories_beyond_the_memory_are_the_same_table(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(ingestion, "ExternalSort", lambda *args: ExternalSort(*args, run_bytes=10_000))
     monkeypatch.setattr("personarank_dagster.raw.readers.TABLE_BYTES", 5_000)
-    monkeypatch.setattr("personarank_dagster.raw.readers.BLOCK_BYTES", 1_000)
+    monkeypatch.setattr("personarank_dagster.raw.blocks.BLOCK_BYTES", 1_000)
     monkeypatch.setattr(external_sort, "SAMPLE_EVERY", 7)
     scratch = tmp_path / "scratch"
     on_disk = ingestion.read_histories(path, "amazon", ground_truth=truth, scratch=scratch)

@@ -14,6 +14,7 @@ from personarank_dagster.defs.platform.provenance import Change
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.run_tags import PARTITION_TAG, run_tags
 from personarank_dagster.defs.platform.snapshots import take_snapshot
+from personarank_dagster.raw.parts import parts_of
 
 # A raw file that changed more recently than this may still be written to.
 QUIET_SECONDS = 60
@@ -47,9 +48,9 @@ def scheduled_run(
 def run_for_raw_files(project: ProjectResource, dataset: str, instance: dg.DagsterInstance) -> dg.RunRequest | str:
     """A run of what is made from raw files that changed, and of what comes after it; or why there is none."""
     files = project.dataset(dataset).data.raw_files
-    if missing := [str(path) for path in files.values() if not path.is_file()]:
+    if missing := [str(path) for path in files.values() if not parts_of(path)]:
         return f"{dataset}: {', '.join(missing)} is missing"
-    if (quiet := _quiet_seconds(list(files.values()))) < QUIET_SECONDS:
+    if (quiet := _quiet_seconds(files.values())) < QUIET_SECONDS:
         return f"{dataset}: a raw file changed {quiet:.0f} s ago; waiting until none has for {QUIET_SECONDS} s"
     observe_raw_files(project, dataset, instance)
     reasons = reasons_to_run(project, asset_names(partitioned=True), dataset, counts=_is_of_raw_files)
@@ -100,7 +101,7 @@ def _names(job: dg.AssetSelection) -> list[str]:
     return [asset for asset in asset_names(partitioned=True) if asset in selected]
 
 
-def _quiet_seconds(paths: list[Path]) -> float:
+def _quiet_seconds(paths: Iterable[Path]) -> float:
     """Seconds since the last change of any of the files, of its content or of its place."""
-    stats = [path.stat() for path in paths]
+    stats = [part.stat() for path in paths for part in parts_of(path)]
     return time.time() - max(max(stat.st_mtime, stat.st_ctime) for stat in stats)

@@ -78,6 +78,7 @@ def personas(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.
     optional_raw=("item_summary", "aspects", "gt"),
     settings=lambda config: {"schema": config.data.schema, **bad_row_rules(config)},
     format=lambda schema: TableFormat(schemas.histories(schema), ["user_id", "position"]),
+    code_version="2",
     checks=checks_of("histories"),
 )
 def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.MaterializeResult[Any]:
@@ -106,6 +107,7 @@ def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg
     optional_raw=("gt",),
     settings=bad_row_rules,
     format=lambda schema: TableFormat(schemas.SELECTED_PERSONAS),
+    code_version="2",
     checks=checks_of("selected_personas"),
 )
 def selected_personas(

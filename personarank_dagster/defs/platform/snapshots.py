@@ -17,6 +17,7 @@ from personarank_dagster.defs.platform.declarations import RAW, asset_names, dec
 from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.raw.parts import parts_version
 from personarank_dagster.storage.disk import content_hash
 from personarank_dagster.storage.known_hashes import file_version
 from personarank_dagster.vectors.external_caches import FILES as EXTERNAL_FILES
@@ -95,7 +96,7 @@ def content_of(config: DatasetConfig, name: str) -> str:
     """Content of a raw file, a model or other files of a dataset as it is now, by its name in a snapshot."""
     kind, _, key = name.partition("/")
     if kind == RAW:
-        return file_version(config.data.raw_files[key], _hashes(config))
+        return parts_version(config.data.raw_files[key], _hashes(config))
     if name.startswith(EXTERNAL):
         folder = Path(str(getattr(config.rerank, key)))
         return content_hash(*(file_version(folder / file, _hashes(config)) for file in EXTERNAL_FILES[key]))

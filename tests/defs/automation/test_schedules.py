@@ -149,6 +149,20 @@ def test_the_sensor_waits_until_a_file_lies_still(
     assert str(run_for_raw_files(project, "yelp", instance)).endswith("gt.jsonl.gz is missing")
 
 
+def test_a_folder_of_parts_is_one_raw_file(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    config = tmp_path / "configs/yelp/data.yaml"
+    config.write_text(config.read_text().replace("gt.jsonl.gz", "gt"))
+    assert str(run_for_raw_files(project, "yelp", instance)).endswith("sample/yelp/gt is missing")
+    parts = project.dataset("yelp").raw_path("gt")
+    parts.mkdir()
+    (parts.parent / "gt.jsonl.gz").rename(parts / "part-0.jsonl.gz")
+    assert not execute(defs, plan_run(defs, project, "yelp", select="ground_truth"), instance).failures
+    assert reasons_to_run(project, ["ground_truth"], "yelp") == {}
+    (parts / "part-1.json").write_text('{"user_id": "new", "item_id": "i"}\n')
+    assert isinstance(run_for_raw_files(project, "yelp", instance), dg.RunRequest)
+    assert reasons_to_run(project, ["ground_truth"], "yelp") == {"ground_truth": "raw/gt changed"}
+
+
 def test_schedules_are_off_unless_their_file_says_otherwise(tmp_path: Path) -> None:
     assert [one.name for one in schedules] == ["amazon_schedule", "yelp_schedule"]
     assert all(one.default_status == dg.DefaultScheduleStatus.STOPPED for one in schedules)
