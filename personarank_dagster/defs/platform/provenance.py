@@ -60,8 +60,8 @@ CODE_VERSIONS: dict[str, str] = dict.fromkeys(UPSTREAM, "1") | {
     "trained_encoder": "4",
     "interaction_cache": "2",
     "persona_cache": "2",
-    "reranked_candidates": "2",
-    "rerank_metrics": "2",
+    "reranked_candidates": "3",
+    "rerank_metrics": "3",
     "metrics_report": "2",
 }
 
