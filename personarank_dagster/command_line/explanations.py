@@ -22,7 +22,7 @@ def explain_and_report(partition: str, user_id: str, *, top: int, as_json: bool)
         raise ConfigError("explain needs one partition, got all")
     explanation = explain(project, names[0], user_id, top=top)
     if as_json:
-        console.print_json(data=asdict(explanation) | {"note": explanation.note})
+        console.print_json(data=asdict(explanation))
         return
     console.print(_table(names[0], explanation))
     if explanation.note:

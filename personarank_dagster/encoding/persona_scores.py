@@ -1,11 +1,17 @@
-"""Persona scores on a GPU: the same as the compiled loop's, by torch."""
+"""Persona scores on a GPU: the same as the compiled loop's, by torch.
+
+From run to run they have the same bits, on one kind of device with one version of torch: every sum is taken in an
+order that its shape decides, and nothing is added by atomics. Between devices, and against the compiled loop, a score
+may differ in its last bits (less than 1e-6).
+"""
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch.nn.functional import embedding_bag
 
-from personarank_dagster.core.profiles import Windows
+from personarank_dagster.core.profiles import IntArray, Windows
 from personarank_dagster.ranking.ranker import Lists, PersonaScores, Ranker, Scorer, VectorTable
 
 # fp32 values of one gathered block: 256 MB.
@@ -46,8 +52,7 @@ def _score_block(ranker: Ranker, lists: Lists, list_of_pair: np.ndarray, found: 
     own = _gather(ranker.interactions, rows, device)
     ages = lists.profiles.ends[list_of_row] - 1 - rows
     weighted = own * torch.from_numpy(ranker.weights[ages]).to(device)[:, None]
-    sums = torch.zeros((len(lists), own.shape[1]), device=device)
-    sums.index_add_(0, torch.from_numpy(list_of_row).to(device), weighted)
+    sums = _sums(weighted, lists.profiles.ends - lists.profiles.starts)
     lengths = sums.norm(dim=1, keepdim=True)
     profiles = sums / torch.where(lengths > 0, lengths, 1)
     has_profile = (lists.profiles.ends > lists.profiles.starts)[list_of_pair]
@@ -61,6 +66,16 @@ def _score_block(ranker: Ranker, lists: Lists, list_of_pair: np.ndarray, found: 
         _fill_reasons(
             ranker, lists, list_of_pair, weighted / torch.where(lengths > 0, lengths, 1)[list_of_row], found
         )
+
+
+def _sums(rows: torch.Tensor, counts: IntArray) -> torch.Tensor:
+    """Sum (lists, dimension) of the rows of each list, `counts[i]` of them one after the other; 0 for none.
+
+    In a bag of embeddings one thread adds a number from the first row to the last. `index_add` would add in the order
+    in which threads come, which is another one in each run.
+    """
+    starts = torch.from_numpy(np.cumsum(counts) - counts).to(rows.device)
+    return embedding_bag(torch.arange(len(rows), device=rows.device), rows, starts, mode="sum")
 
 
 def _fill_best(cosines: np.ndarray, persona_rows: np.ndarray, pair_of_row: np.ndarray, found: PersonaScores) -> None:

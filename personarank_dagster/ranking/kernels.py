@@ -43,6 +43,10 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 IN_LANES = {"reassoc", "contract", "nsz"}
 # fp16 values in a line of the processor's cache.
 LINE_VALUES = 32
+# Persona scores of a list that lie closer together say nothing about its order: fp16 may have made the difference.
+# Rounding moves a number by at most its 2**-11th part, so a unit vector by at most 2**-11, and a cosine of two such
+# vectors by at most 2**-10. Two cosines that were equal then differ by at most 2**-9.
+MIN_SPREAD = 2.0**-9
 
 
 def compiled(function: FunctionT, *, fastmath: set[str] | bool = False) -> FunctionT:
@@ -254,17 +258,27 @@ def score_lists(
 
 
 @compiled
-def _minmax(values: Scores) -> None:
-    """Scale to [0, 1] in place, NaN aside; equal values become 0.5."""
+def _range(values: Any) -> Any:
+    """Lowest and highest value, NaN aside; infinity and its negative where there is none."""
     low, high = np.inf, -np.inf
     for value in values:
         if value < low:
             low = value
         if value > high:
             high = value
+    return low, high
+
+
+@compiled
+def _minmax(values: Scores) -> None:
+    """Scale to [0, 1] in place, NaN aside; equal values become 0.5."""
+    low, high = _range(values)
+    # Where a difference would overflow, halves are taken, which is exact for numbers of that size.
+    part = 1.0 if high - low < np.inf else 0.5
+    width = part * high - part * low
     for i in range(len(values)):
         if high > low:
-            values[i] = (values[i] - low) / (high - low)
+            values[i] = (part * values[i] - part * low) / width
         elif not np.isnan(values[i]):
             values[i] = 0.5
 
@@ -279,15 +293,9 @@ def _scaled(values: Any) -> Scores:
 
 @compiled
 def _tells_apart(scores: FloatArray) -> bool:
-    """Whether there are two different scores: one alone, or equal ones, say nothing about the order."""
-    seen = np.float32(np.nan)
-    for score in scores:
-        if np.isnan(score):
-            continue
-        if not np.isnan(seen) and score != seen:
-            return True
-        seen = score
-    return False
+    """Whether the scores differ by more than rounding can: one alone, or equal ones, say nothing about the order."""
+    low, high = _range(scores)
+    return bool(high - low >= MIN_SPREAD)
 
 
 @compiled

@@ -222,9 +222,9 @@ class Ranker:
         """Reorder candidate lists; columns of `schemas.RERANKED`, best first, users in their given order.
 
         score = alpha * minmax(persona score) + (1 - alpha) * minmax(candidate score), min and max over the user's
-        list; ties keep the candidate order. Without a persona score (no profile, or no personas), or where all
-        persona scores of a list are equal, the score is the min-max candidate score alone. `alpha_of` gives the
-        blend of each user.
+        list; ties keep the candidate order. Without a persona score (no profile, or no personas), or where the
+        persona scores of a list lie closer together than rounding can tell (`MIN_SPREAD`), the score is the min-max
+        candidate score alone. `alpha_of` gives the blend of each user.
         """
         lists = self.lists(candidates)
         found = self.score(lists, NUM_REASONS)
@@ -296,16 +296,24 @@ def gather(values: pl.Series, rows: IntArray) -> pl.Series:
 
 def coverage(reranked: pl.DataFrame | pl.LazyFrame) -> dict[str, int]:
     """Count users, candidates, and those that kept the candidate score alone."""
-    rows = reranked.lazy()
-    by_user = rows.group_by("user_id").agg(scored=pl.col("persona_score").count(), moved=_moved().any())
+    rows, score = reranked.lazy(), pl.col("persona_score")
+    by_user = rows.group_by("user_id").agg(spread=score.max() - score.min(), moved=_moved().any())
     users = by_user.select(
         users=pl.len(),
         users_with_a_new_order=pl.col("moved").sum(),
-        users_without_persona_scores=(pl.col("scored") == 0).sum(),
+        users_without_persona_scores=pl.col("spread").null_count(),
+        users_whose_persona_scores_are_alike=(pl.col("spread") < min_spread()).sum(),
     )
     pairs = rows.select(candidates=pl.len(), candidates_without_persona_score=pl.col("persona_score").null_count())
     counted = pl.concat([users, pairs], how="horizontal").collect(engine="streaming")
     return {name: int(count) for name, count in counted.row(0, named=True).items()}
+
+
+def min_spread() -> float:
+    """How far apart persona scores of a list must lie to say anything about its order."""
+    from personarank_dagster.ranking.kernels import MIN_SPREAD
+
+    return MIN_SPREAD
 
 
 def read_only(*arrays: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

@@ -5,7 +5,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from personarank_dagster.core import schemas
-from personarank_dagster.ranking.ranker import Ranker, VectorTable, blocks, coverage, rerank
+from personarank_dagster.ranking.ranker import (
+    Ranker,
+    VectorTable,
+    blocks,
+    coverage,
+    min_spread,
+    rerank,
+)
 
 K, GAMMA = 3, 0.6
 
@@ -50,7 +57,8 @@ def naive(candidates: pl.DataFrame, interactions: VectorTable, personas: VectorT
             persona = None if best is None else of_item["unique_persona_id"][best]
             listed.append((item, candidate_score, None if best is None else cosines[best], persona))
         by_retriever, by_persona = minmax([row[1] for row in listed]), minmax([row[2] for row in listed])
-        if len({row[2] for row in listed} - {None}) < 2:
+        known = [row[2] for row in listed if row[2] is not None]
+        if max(known, default=0) - min(known, default=0) < min_spread():
             by_persona = [None] * len(listed)
         for row, c, p in zip(listed, by_retriever, by_persona, strict=True):
             rows.append({"user": user, "item": row[0], "persona": row[3], "persona_score": row[2]})
@@ -188,3 +196,15 @@ def test_one_scored_candidate_is_not_moved_by_its_score() -> None:
     )
     assert reranked["item_id"].to_list() == ["a", "b", "c"]
     assert reranked["persona_score"].null_count() == 2
+
+
+def test_a_user_whose_persona_scores_are_alike_keeps_the_candidate_order_and_is_counted() -> None:
+    interactions = VectorTable(np.array([[1, 0]]), make_interactions(np.random.default_rng(0), {"u": 1}).index)
+    almost = VectorTable(
+        np.array([[0.5, 0.5], [0.501, 0.5]]), make_personas(np.random.default_rng(0), {"a": 1, "b": 1}).index
+    )
+    candidates = make_candidates({"u": [("a", 2.0), ("b", 1.0)]})
+    reranked = rerank(candidates, interactions, almost, k=K, gamma=GAMMA, alpha=1)
+    assert reranked["item_id"].to_list() == ["a", "b"]
+    counts = coverage(reranked)
+    assert (counts["users_whose_persona_scores_are_alike"], counts["users_without_persona_scores"]) == (1, 0)

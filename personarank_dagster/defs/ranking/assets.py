@@ -48,7 +48,7 @@ def ranking_settings(config: DatasetConfig) -> dict[str, object]:
     kinds={"numpy"},
     optional_raw=("gt",),
     settings=ranking_settings,
-    code_version="2",
+    code_version="3",
     format=lambda schema: RerankedFormat(schemas.RERANKED, exports={f"rerank/{RERANKED_LINES}": RERANKED_LINES}),
     checks=list_checks,
 )

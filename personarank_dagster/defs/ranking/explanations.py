@@ -4,10 +4,12 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from personarank_dagster.core.errors import InputError, StorageError
 from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.ranking.ranker import min_spread
 
 # Ids that are compared with an unknown one.
 COMPARED_IDS, CLOSE_MATCHES = 20_000, 3
@@ -15,18 +17,15 @@ COMPARED_IDS, CLOSE_MATCHES = 20_000, 3
 
 @dataclass(frozen=True)
 class Explanation:
-    """A user's list, best first: one dict per place, with the persona's texts and the interactions behind it."""
+    """A user's list, best first: one dict per place, with the persona's texts and the interactions behind it.
+
+    The note says why the candidates kept their order, where they did.
+    """
 
     user_id: str
     alpha: float
     places: list[dict[str, Any]]
-
-    @property
-    def note(self) -> str | None:
-        """Why the candidates kept their order, where they did."""
-        if all(place["persona_score"] is None for place in self.places):
-            return "no persona scores (no profile, or no item with personas): the candidates keep their order"
-        return None
+    note: str | None
 
 
 def explain(project: ProjectResource, partition: str, user_id: str, *, top: int) -> Explanation:
@@ -53,7 +52,15 @@ def explain(project: ProjectResource, partition: str, user_id: str, *, top: int)
     behind = _interactions(project, partition, user_id)
     for place in told:
         place["interactions"] = [part | behind.get(part["item_id"], {}) for part in place["interactions"]]
-    return Explanation(user_id, own["alpha"][0], told)
+    return Explanation(user_id, own["alpha"][0], told, _note(own["persona_score"].drop_nulls()))
+
+
+def _note(scores: pl.Series) -> str | None:
+    if scores.is_empty():
+        return "no persona scores (no profile, or no item with personas): the candidates keep their order"
+    if float(np.ptp(scores.to_numpy())) < min_spread():
+        return "a single persona score, or all alike but for rounding: the candidates keep their order"
+    return None
 
 
 def _interactions(project: ProjectResource, partition: str, user_id: str) -> dict[str, dict[str, Any]]:

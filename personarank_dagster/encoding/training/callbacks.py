@@ -35,7 +35,8 @@ SCORE = "best_by"
 def counting(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
     """The evaluation whose weights count: the last one that was not behind the best by more than a standard error.
 
-    A schedule ends where its learning rate does; to stop before needs a difference that is more than noise.
+    The error is that over users. A schedule ends where its learning rate does; to stop before needs a difference that
+    is more than noise.
     """
     best = counts = evaluations[0]
     for entry in evaluations:

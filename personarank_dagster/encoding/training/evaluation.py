@@ -81,7 +81,7 @@ def measure(validation: Validation, cosines: Tensor) -> Metrics:
 
     accuracy@1 and mrr: the place of the selected persona among the item's own; chance: the accuracy of a random
     choice. ndcg@10: the target item among itself and the sampled or hard items, an item by its best persona.
-    standard_error is that of the metric that chooses the epoch.
+    standard_error is that of the metric that chooses the epoch, by user.
     """
     own = siblings(validation.items, validation.positives)
     places = _place(cosines, validation.positives, own)
@@ -99,8 +99,23 @@ def measure(validation: Validation, cosines: Tensor) -> Metrics:
         "mrr": _mean(1 / places),
         "chance": _mean(1 / own.sum(dim=1)),
         **{name: _mean(values) for name, values in ndcg.items()},
-        "standard_error": float(ndcg[validation.best_by].double().std() / len(cosines) ** 0.5),
+        "standard_error": standard_error(ndcg[validation.best_by], validation.batch["users"]),
     }
+
+
+def standard_error(values: Tensor, users: Tensor) -> float:
+    """Standard error of the mean of values (pairs,) in [0, 1], where only the users (pairs,) are independent.
+
+    The pairs of a user share most of a profile, so what counts is how far each user's sum is from its expectation:
+    sqrt(n / (n - 1) * sum over users of (sum of value - mean)^2) / pairs. With a pair a user it is the usual one. A
+    single user says nothing of others: 1, as large as any difference.
+    """
+    found = values.double().numpy()
+    user_of_pair = np.unique(users.numpy(), return_inverse=True)[1]
+    sums = np.bincount(user_of_pair, weights=found - found.mean())
+    if len(sums) == 1:
+        return 1.0
+    return float(np.sqrt(np.square(sums).sum() * len(sums) / (len(sums) - 1)) / len(found))
 
 
 def _place(scores: Tensor, positives: Tensor, among: Tensor) -> Tensor:

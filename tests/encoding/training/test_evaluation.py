@@ -8,7 +8,7 @@ import torch
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.profiles import Windows
 from personarank_dagster.encoding.training.batches import PairBatches, TrainingData, split_by_user
-from personarank_dagster.encoding.training.evaluation import evaluate, make_validation, measure
+from personarank_dagster.encoding.training.evaluation import evaluate, make_validation, measure, standard_error
 from personarank_dagster.encoding.training.models import HeadModel
 
 CONFIG = TrainConfig(st_path="tiny")
@@ -38,6 +38,26 @@ def test_metrics_are_those_computed_by_hand() -> None:
             "standard_error": (1 - second) / 2,
         }
     )
+
+
+def test_the_standard_error_is_that_of_users_whose_pairs_repeat_each_other() -> None:
+    # Two users, two pairs each, mean 0.5; the users' sums are 0.8 - 1 and 1.2 - 1 from what is expected.
+    values, users = torch.tensor([0.3, 0.5, 0.5, 0.7]), torch.tensor([4, 4, 9, 9])
+    assert standard_error(values, users) == pytest.approx(math.sqrt(2 * (0.04 + 0.04)) / 4)
+    # The same four pairs by four users.
+    deviation = math.sqrt((0.04 + 0 + 0 + 0.04) / 3)
+    assert standard_error(values, torch.arange(4)) == pytest.approx(deviation / math.sqrt(4))
+
+
+def test_pairs_that_repeat_say_no_more_than_one_of_each_user() -> None:
+    values, users = torch.tensor([0.2, 0.9, 0.4]), torch.tensor([0, 1, 2])
+    once = standard_error(values, users)
+    assert standard_error(values.repeat(5), users.repeat(5)) == pytest.approx(once)
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_one_user_says_nothing_of_others(pairs: int) -> None:
+    assert standard_error(torch.linspace(0, 1, pairs), torch.zeros(pairs, dtype=torch.int64)) == 1.0
 
 
 def test_only_the_items_of_a_pair_are_its_hard_items() -> None:
