@@ -201,7 +201,7 @@ class VersionStore:
         try:
             return self.place.read(POINTER).decode().strip()
         except FileNotFoundError:
-            if names := self.names():
+            if names := sorted({*self.names()} - {*self.refused()}):
                 raise StorageError(
                     f"{self.root / POINTER}: is missing, though there are versions up to {names[-1]}; "
                     "`personarank doctor` points to the newest whole one, `personarank rollback` to any"

@@ -15,7 +15,7 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import InputError
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
 from personarank_dagster.defs.platform.outputs import Outputs
-from personarank_dagster.defs.platform.partitions import UNPARTITIONED
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.raw.parts import parts_version
 from personarank_dagster.storage.disk import content_hash
@@ -138,14 +138,10 @@ def _current(outputs: Outputs, assets: list[str]) -> dict[str, str]:
 
 
 def _of_all_partitions(project: ProjectResource) -> dict[str, str]:
-    """Current versions of what the assets without partitions are made from, in every partition."""
-    upstream = {name for asset in asset_names(partitioned=False) for name in declared(asset).upstream}
-    return {
-        f"{asset}[{partition}]": version
-        for asset in sorted(upstream)
-        for partition in declared(asset).partitions()
-        for version in _current(project.outputs(partition), [asset]).values()
-    }
+    """Current versions of every asset in every partition, by `asset[partition]`."""
+    assets = asset_names(partitioned=True)
+    found = {key: _current(project.outputs(key), assets) for key in dataset_partitions.get_partition_keys()}
+    return {f"{asset}[{key}]": version for key, versions in found.items() for asset, version in versions.items()}
 
 
 def _record(instance: dg.DagsterInstance, run: dg.DagsterRun, snapshot: Snapshot) -> None:
