@@ -21,7 +21,7 @@ KEYS = text_keys(TEXTS)
 
 @pytest.fixture
 def base(tmp_path: Path) -> BaseModel:
-    return BaseModel(write_tiny_model(tmp_path), 32, "fingerprint")
+    return BaseModel(write_tiny_model(tmp_path), 32, "")
 
 
 def encode(base: BaseModel, folder: Path, devices: list[str], finished: list[int]) -> VectorStore:

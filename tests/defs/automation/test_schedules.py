@@ -96,7 +96,7 @@ def test_a_tick_requests_one_run_for_its_partition_and_skips_until_something_cha
     assert tick(instance, NIGHT + timedelta(days=1)) == unchanged
     append_line(project.dataset("amazon").raw_path("gt"))
     (second,) = tick(instance, NIGHT + timedelta(days=2))
-    assert [key.path[-1] for key in second.asset_selection] == ["histories", "selected_personas", "ground_truth"]
+    assert [key.path[-1] for key in second.asset_selection] == ["histories", "ground_truth", "selected_personas"]
     assert second.tags["reason"] == "raw/gt changed"
     assert second.tags["fingerprint"] != first.tags["fingerprint"]
 
@@ -121,16 +121,17 @@ def test_a_run_carries_dataset_fingerprint_and_process_however_it_was_launched(i
     assert f":{os.getpid()}:" in record.tags["personarank/process"]
 
 
-def test_the_sensor_requests_a_run_once_per_content(instance: dg.DagsterInstance) -> None:
-    def run_keys() -> list[str]:
+def test_the_sensor_requests_a_run_of_each_dataset_for_its_present_contents(instance: dg.DagsterInstance) -> None:
+    def requested() -> list[tuple[str, str]]:
         context = dg.build_sensor_context(instance, resources={"project": project}, definitions=defs)
-        return [request.run_key for request in raw_files_sensor.evaluate_tick(context).run_requests]
+        requests = raw_files_sensor.evaluate_tick(context).run_requests
+        return [(str(request.partition_key), request.tags["fingerprint"]) for request in requests]
 
-    before = run_keys()
-    assert [key.split("-")[0] for key in before] == ["amazon", "yelp"]
-    assert run_keys() == before
+    before = requested()
+    assert [partition for partition, _ in before] == ["amazon", "yelp"]
+    assert requested() == before
     append_line(project.dataset("yelp").raw_path("gt"))
-    after = run_keys()
+    after = requested()
     assert after[0] == before[0]
     assert after[1] != before[1]
 

@@ -116,7 +116,7 @@ def test_the_doctor_mends_pointers_and_sweeps(instance: dg.DagsterInstance) -> N
 @pytest.mark.parametrize("command", ["doctor", "gc"])
 def test_parts_of_blocks_of_vectors_are_swept_and_blocks_stay(instance: dg.DagsterInstance, command: str) -> None:
     publish(instance, 1)
-    store = project.vectors("amazon", "encoder-fp32")
+    store = project.outputs("amazon").vectors("encoder-fp32")
     store.write_block(np.zeros((3, 1), dtype=np.uint64), lambda rows: np.ones((len(rows), 2), dtype=np.float16))
     blocks = sorted(store.folder.iterdir())
     (store.folder / "killed.vectors.tmp").write_text("half of it")

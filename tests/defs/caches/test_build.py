@@ -22,6 +22,8 @@ from personarank_dagster.defs.caches.export import export_caches
 from personarank_dagster.defs.graph import all_checks
 from personarank_dagster.defs.platform.kept_vectors import untrained_tables
 from personarank_dagster.defs.platform.resources import GpuResource
+from personarank_dagster.defs.platform.sights import Sight
+from personarank_dagster.defs.platform.snapshots import take_snapshot
 from personarank_dagster.defs.training.checks import encoder_checks
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.sample.files import write_sample_files
@@ -172,7 +174,8 @@ def test_all_checks_of_the_caches_pass_and_one_sees_a_model_that_is_not_theirs(
     assert set(workspace.checks(*CACHES).values()) == {True}
     assert len(workspace.checks(*CACHES)) == 11
     monkeypatch.setattr(EncoderDirectory, "head", lambda self, side: -np.eye(16, dtype=np.float32))
-    assert not matches_its_encoder(CacheSubject(project, GpuResource(), "amazon", "persona_cache")).passed
+    sight = Sight(project, take_snapshot(project, "amazon"), run_id="")
+    assert not matches_its_encoder(CacheSubject(sight, GpuResource(), {}, "persona_cache")).passed
 
 
 def test_all_checks_of_the_encoder_are_made_and_those_that_block_stop_the_caches(
@@ -239,4 +242,4 @@ def test_vectors_of_encoders_that_no_version_is_by_are_retired(workspace: Worksp
 
 def num_kept() -> int:
     """Number of texts whose vectors are kept."""
-    return len(project.vectors("amazon", made_with(current("persona_cache")).vectors))
+    return len(project.outputs("amazon").vectors(made_with(current("persona_cache")).vectors))
