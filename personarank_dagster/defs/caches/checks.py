@@ -10,7 +10,7 @@ from personarank_dagster.core.encoders import BaseModel, Side
 from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
-from personarank_dagster.defs.platform.checks import Check, Found
+from personarank_dagster.defs.platform.declarations import Check, Found
 from personarank_dagster.defs.platform.published_checks import Published
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.encoder_directory import open_encoder

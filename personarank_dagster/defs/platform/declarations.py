@@ -5,7 +5,7 @@ What an asset is made from, its format and its checks are looked up here by its 
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -13,7 +13,6 @@ import dagster as dg
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.configuration.settings import RAW_FILE_KEYS
 from personarank_dagster.core.aspects import SchemaName
-from personarank_dagster.defs.platform.checks import Check
 from personarank_dagster.defs.platform.columns import described
 from personarank_dagster.defs.platform.formats import OutputFormat
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
@@ -29,6 +28,33 @@ GPU_STEP: Mapping[str, Any] = {"pool": "gpu", "op_tags": GPU_POD}
 
 # Whom the UI names; put your own team here.
 OWNERS = ["team:recommendation"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Whether a check's name is true, and the numbers behind it."""
+
+    passed: bool
+    numbers: dict[str, Any] = field(default_factory=dict)
+    # A check that only warns here, though it is one that can fail: nothing could be looked at.
+    severity: dg.AssetCheckSeverity | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A check of one version of an asset; `find` is given a `Published`, and reads also the assets that it `needs`.
+
+    A `blocking` one judges a version before that may become current; it must need nothing but what the asset is made
+    from. The others are evaluated after it was published.
+    """
+
+    name: str
+    asset: str
+    find: Callable[[Any], Found]
+    description: str | None
+    needs: tuple[str, ...] = ()
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+    blocking: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.retries import retried_if_passing
 from personarank_dagster.defs.platform.run_tags import tag_run
-from personarank_dagster.defs.platform.sights import Sight
+from personarank_dagster.defs.platform.snapshots import Sight
 from personarank_dagster.defs.platform.steps import Handed
 from personarank_dagster.storage.tables import TABLE, footer, pick_columns
 from personarank_dagster.storage.versions import InUse, Version, VersionStore

@@ -8,12 +8,10 @@ import polars as pl
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.validation import Limits
-from personarank_dagster.defs.platform.checks import Check, Found
-from personarank_dagster.defs.platform.declarations import asset_names
+from personarank_dagster.defs.platform.declarations import Check, Found, asset_names
 from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
-from personarank_dagster.defs.platform.sights import Sight
-from personarank_dagster.defs.platform.snapshots import take_snapshot
+from personarank_dagster.defs.platform.snapshots import Sight, take_snapshot
 from personarank_dagster.storage.versions import Staged, Version
 
 # For checks of what no device made.

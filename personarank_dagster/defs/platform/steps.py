@@ -13,8 +13,7 @@ from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.provenance import provenance
 from personarank_dagster.defs.platform.published_checks import CPU, Published
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
-from personarank_dagster.defs.platform.sights import Sight
-from personarank_dagster.defs.platform.snapshots import Snapshot, check_contents, model_of
+from personarank_dagster.defs.platform.snapshots import Sight, Snapshot, check_contents, model_of
 from personarank_dagster.raw.bad_lines import write_quarantine
 from personarank_dagster.raw.files import RawFiles
 from personarank_dagster.storage.manifests import Provenance, Verdict

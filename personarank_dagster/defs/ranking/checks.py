@@ -9,7 +9,7 @@ import dagster as dg
 import msgspec
 import polars as pl
 
-from personarank_dagster.defs.platform.checks import Check, Found
+from personarank_dagster.defs.platform.declarations import Check, Found
 from personarank_dagster.defs.platform.formats import METRICS_JSON, ORDERS
 from personarank_dagster.defs.platform.published_checks import Published
 from personarank_dagster.ranking import metrics

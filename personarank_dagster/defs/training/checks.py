@@ -19,7 +19,7 @@ from personarank_dagster.core.validation import (
     interaction_texts_fit_max_len,
     persona_texts_fit_max_len,
 )
-from personarank_dagster.defs.platform.checks import Check, Found
+from personarank_dagster.defs.platform.declarations import Check, Found
 from personarank_dagster.defs.platform.published_checks import Published, data_limits
 from personarank_dagster.storage.encoder_directory import EncoderDirectory, open_encoder, read_probes
 

@@ -22,8 +22,7 @@ from personarank_dagster.defs.caches.export import export_caches
 from personarank_dagster.defs.graph import all_checks
 from personarank_dagster.defs.platform.kept_vectors import untrained_tables
 from personarank_dagster.defs.platform.resources import GpuResource
-from personarank_dagster.defs.platform.sights import Sight
-from personarank_dagster.defs.platform.snapshots import take_snapshot
+from personarank_dagster.defs.platform.snapshots import Sight, take_snapshot
 from personarank_dagster.defs.training.checks import encoder_checks
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.sample.files import write_sample_files
