@@ -104,8 +104,8 @@ def test_a_manifest_of_a_newer_format(workspace: TinyWorkspace) -> None:
     good = histories(workspace)
     path = good.directory / "manifest.json"
     text = path.read_text()
-    path.write_text(json.dumps(json.loads(text) | {"format_version": 2}))
-    assert_one_error(workspace.call("run"), r"Error: .*manifest\.json: format_version must be 1, got 2")
+    path.write_text(json.dumps(json.loads(text) | {"format_version": 3}))
+    assert_one_error(workspace.call("run"), r"Error: .*manifest\.json: format_version must be at most 2, got 3")
     path.write_text(text)
     assert histories(workspace) == good
 
