@@ -40,8 +40,12 @@ def _broken_rule(message: str, value: Any) -> tuple[str, str]:
     message = _AT.sub("", message)
     found = _value_at(value, path)
     if missing := _MISSING.fullmatch(message):
-        return ".".join(filter(None, [path, missing["name"]])), f"is missing, got the keys {shorten(list(found))}"
+        return ".".join(filter(None, [path, missing["name"]])), f"is missing, got the keys {shorten(_keys(found))}"
     return path, f"{_rule(message)}, got {shorten(found)}"
+
+
+def _keys(value: Any) -> list[str]:
+    return list(value) if isinstance(value, dict) else []
 
 
 def _rule(message: str) -> str:
