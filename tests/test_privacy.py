@@ -76,6 +76,6 @@ def test_of_a_text_of_the_wrong_kind_an_error_shows_at_most_sixty_characters(wor
     edit(workspace.folder / "configs/amazon/data.yaml", {"on_bad_row: quarantine": "on_bad_row: fail"})
     failed = workspace.call("run", "--select", "histories")
     assert failed.code == 1
-    assert "field reviews[0].summary: expected `str" in failed.output
+    assert "field reviews[0].summary: expected text, got" in failed.output
     assert SECRET not in failed.output
     assert stored(workspace, SECRET) == []

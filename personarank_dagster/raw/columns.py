@@ -41,6 +41,7 @@ from personarank_dagster.raw.rows import (
     SelectionsRow,
     Timestamp,
     Unread,
+    shorten,
 )
 from personarank_dagster.raw.times import LAST_MICROSECONDS, SURELY_MILLISECONDS, microseconds
 
@@ -239,7 +240,7 @@ def _parse_aspects(path: str, text: str | None, aspects: type[Struct]) -> Struct
         inner, problem = place_and_problem(error, text.encode())
         if inner:
             raise RowError(f"{path}.{inner}", problem) from error
-        raise RowError(path, f"{problem}; expected an object or its JSON text") from error
+        raise RowError(path, f"{problem}, got {shorten(text)}; expected an object or its JSON text") from error
     return parsed
 
 

@@ -29,8 +29,8 @@ def place_and_problem(error: ValueError | RecursionError, text: bytes) -> tuple[
     if found := _first_endless(value):
         path, number = found
         return path, f"expected a finite number, got {number!r}"
-    problem = str(error).removeprefix("JSON is malformed: ")
-    return "", f"is not valid JSON: {problem}, got {shorten(text.decode(errors='replace'))}"
+    # The line is not quoted: errors show the value that breaks a rule, and no text beside it.
+    return "", f"is not valid JSON: {str(error).removeprefix('JSON is malformed: ')}"
 
 
 def _broken_rule(message: str, value: Any) -> tuple[str, str]:
@@ -38,10 +38,14 @@ def _broken_rule(message: str, value: Any) -> tuple[str, str]:
     at = _AT.search(message)
     path = at["path"] if at else ""
     message = _AT.sub("", message)
-    got = shorten(_value_at(value, path))
+    found = _value_at(value, path)
     if missing := _MISSING.fullmatch(message):
-        return ".".join(filter(None, [path, missing["name"]])), f"is missing, got {got}"
-    return path, f"{_rule(message)}, got {got}"
+        return ".".join(filter(None, [path, missing["name"]])), f"is missing, got the keys {shorten(_keys(found))}"
+    return path, f"{_rule(message)}, got {shorten(found)}"
+
+
+def _keys(value: Any) -> list[str]:
+    return list(value) if isinstance(value, dict) else []
 
 
 def _rule(message: str) -> str:

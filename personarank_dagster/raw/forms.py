@@ -135,4 +135,4 @@ def _check(path: Path, head: bytes, expected: Form | None) -> None:
         raise form_error(path, found, name)
     if expected:
         remedy = "give it the ending of what it holds: .jsonl for lines of JSON"
-        raise InputError(f"{path}: expected {name}, got bytes that begin {head[:20]!r}; {remedy}")
+        raise InputError(f"{path}: expected {name}, got {'text' if head.isascii() else 'other bytes'}; {remedy}")

@@ -57,7 +57,8 @@ def whole_lines(path: Path, kind: FileKind, rules: ReadRules) -> Iterator[bytes]
 
 def _present_parts(path: Path) -> Iterator[Path]:
     """The parts of a path. Raises InputError if there are none, or others when all were read."""
-    parts = parts_of(path)
+    with _named(path):
+        parts = parts_of(path)
     if not parts:
         raise InputError(f"{path}: expected {EXPECTED}, got {'an empty folder' if path.is_dir() else 'no such file'}")
     yield from parts
@@ -221,12 +222,19 @@ def _unchanged(path: Path) -> Iterator[None]:
     before = _stamp(path)
     if not path.name.lower().endswith(ENDINGS):
         raise InputError(f"{path}: expected {EXPECTED}, got {path.suffix or 'no'} ending; rename or convert it")
+    with _named(path):
+        yield
+    if _stamp(path) != before:
+        raise InputError(f"{path}: changed while it was read; run again when it is complete")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Raise what cannot be read or unpacked as InputError."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read: {error}; copy or write it again") from error
-    if _stamp(path) != before:
-        raise InputError(f"{path}: changed while it was read; run again when it is complete")
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

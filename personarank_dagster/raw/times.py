@@ -18,6 +18,7 @@ DATES_AS_NUMBERS = ((19_000_101, 21_001_231), (190_001_010_000, 210_012_312_359)
 SURELY_MILLISECONDS = DATES_AS_NUMBERS[-1][1] + 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_OF_NO_ZONE = datetime(1970, 1, 1)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _COMPACT = re.compile(r"[0-9]{8}T[0-9]{6}(Z|[+-][0-9]{4})?")
 _REVIEW_TIME = re.compile(r"[0-9]{1,2} [0-9]{1,2}, [0-9]{4}")
@@ -32,7 +33,7 @@ def microseconds(timestamp: Timestamp, path: str = "timestamp") -> int:
     moment = _moment(timestamp, path) if isinstance(timestamp, str) else timestamp
     if not isinstance(moment, datetime):
         return _of_number(moment, path)
-    gap = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    gap = moment - (_EPOCH if moment.tzinfo else _EPOCH_OF_NO_ZONE)
     return (gap.days * 86_400 + gap.seconds) * 1_000_000 + gap.microseconds
 
 
