@@ -22,6 +22,9 @@ JUDGED_ID = r"Selection:\W*(?:\d+\.\s*)?(?:\S+_)?(P\d+)"
 
 ALL_ASPECT_COLUMNS = {column for schema in ASPECTS_BY_SCHEMA for column in aspect_columns(schema)}
 
+# Sums of 2**64 of the largest doubles, each divided by this, are still doubles.
+SUM_UNIT = 2.0**64
+
 # A sample of texts whose share of truncated ones is known to about one percent.
 SAMPLED_TEXTS = 2_000
 
@@ -78,7 +81,7 @@ def ids_are_non_empty(table: pl.LazyFrame, columns: Sequence[str]) -> Finding:
 
 def ratings_lie_within_1_and_5(histories: pl.LazyFrame) -> Finding:
     """Ratings are from 1 to 5; the mean shows a drift that the bounds do not."""
-    return _count(histories, ~pl.col("rating").is_between(1, 5), mean_rating=pl.col("rating").mean())
+    return _count(histories, ~pl.col("rating").is_between(1, 5), mean_rating=_mean("rating"))
 
 
 def timestamps_are_plausible(histories: pl.LazyFrame) -> Finding:
@@ -174,7 +177,7 @@ def rows_are_like_the_previous_version(table: pl.LazyFrame, previous: pl.LazyFra
 
 def mean_rating_is_like_the_previous_version(histories: pl.LazyFrame, previous: pl.LazyFrame) -> Finding:
     """The mean rating moved by no more than a quarter of a point."""
-    now, before = (table.select(pl.col("rating").mean()).collect().item() for table in (histories, previous))
+    now, before = (table.select(_mean("rating")).collect().item() for table in (histories, previous))
     if now is None or before is None:
         return Finding(None, 0, note="no ratings")
     moved = abs(now - before) > MAX_RATING_DRIFT
@@ -217,6 +220,11 @@ def _truncated(rows: pl.LazyFrame, texts_of: Callable[[pl.DataFrame], pl.Series]
     return Finding(
         int((tokens > limits.max_len).sum()), len(tokens), {"longest": _whole(longest), "max_len": limits.max_len}
     )
+
+
+def _mean(column: str) -> pl.Expr:
+    """Mean of any doubles: in a unit that is a power of two, so that the same bits come out, no sum overflows."""
+    return (pl.col(column) / SUM_UNIT).mean() * SUM_UNIT
 
 
 def _count(table: pl.LazyFrame, wrong: pl.Expr, **numbers: pl.Expr) -> Finding:

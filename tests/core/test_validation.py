@@ -179,6 +179,13 @@ def test_a_change_of_the_mean_rating_is_drift() -> None:
         assert found.numbers == {"mean_rating": rating, "previous_mean_rating": 4.0}
 
 
+def test_the_mean_of_the_largest_doubles_is_no_infinity() -> None:
+    check = CHECKS["ratings_lie_within_1_and_5"]
+    found = check.finding({"histories": pl.LazyFrame({"rating": [1.7e308, 1.7e308, 4.1]})}, {})
+    assert found.bad == 2
+    assert found.numbers == {"mean_rating": pytest.approx(1.7e308 / 3 * 2)}
+
+
 def test_the_ceiling_is_a_number_and_never_fails() -> None:
     check = CHECKS["ground_truth_has_a_ceiling"]
     found = check.finding(tables(("ground_truth", 0, {"item_id": "z"})), {})

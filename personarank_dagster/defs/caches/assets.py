@@ -1,11 +1,13 @@
 """The assets of both caches."""
 
+from functools import partial
+
 import dagster as dg
 import polars as pl
 
 from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.defs.caches.build import CacheBuilder
-from personarank_dagster.defs.caches.pictures import reuse_picture
+from personarank_dagster.defs.caches.pictures import reuse_bars
 from personarank_dagster.defs.platform.declaration import GPU_STEP, graph_asset, result
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.ranking.ranker import VectorTable
@@ -28,7 +30,7 @@ def interaction_cache(
     config = project.dataset(context.partition_key)
     liked = liked_interactions(histories, min_rating=config.train.min_rating)
     cache, counts = CacheBuilder(context, project, gpu, progress).interactions(liked, trained_encoder)
-    return result(project, context, cache, counts | reuse_picture(counts))
+    return result(project, context, cache, counts, pictures={"reuse": partial(reuse_bars, counts)})
 
 
 @graph_asset("persona_cache", "caches", {"numpy"}, **GPU_STEP)
@@ -46,4 +48,4 @@ def persona_cache(
     """
     by_item = personas.sort("item_id", maintain_order=True)
     cache, counts = CacheBuilder(context, project, gpu, progress).personas(by_item, trained_encoder)
-    return result(project, context, cache, counts | reuse_picture(counts))
+    return result(project, context, cache, counts, pictures={"reuse": partial(reuse_bars, counts)})

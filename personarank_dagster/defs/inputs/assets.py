@@ -1,11 +1,12 @@
 """The assets of the inputs: the raw files, as observable sources, and a table of each kind of row."""
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from personarank_dagster.defs.inputs.pictures import input_picture
+from personarank_dagster.defs.inputs.pictures import distributions
 from personarank_dagster.defs.platform.declaration import graph_asset, left_out, result
 from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.provenance import RAW, raw_version
@@ -124,5 +125,5 @@ def _ingested(
         counts["quarantine"] = dg.MetadataValue.path(str(quarantine))
     filled = {f"filled: {what}": count for what, count in ingested.filled.items()}
     merged = {f"merged: {what}": count for what, count in ingested.merged.items()}
-    drawn = input_picture(context.asset_key.path[-1], ingested.table)
-    return result(project, context, ingested.table, counts | filled | merged | drawn)
+    pictures = {"distributions": partial(distributions, context.asset_key.path[-1], ingested.table)}
+    return result(project, context, ingested.table, counts | filled | merged, pictures=pictures)

@@ -1,11 +1,13 @@
 """What all assets of the graph share: how they are declared, and how they hand over their value."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
 
 from personarank_dagster.defs.platform.columns import COLUMNS, table_schema
+from personarank_dagster.defs.platform.figures import Draw, drawn
 from personarank_dagster.defs.platform.io_manager import DATA_VERSION
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.platform.provenance import CODE_VERSIONS, RAW, RAW_INPUTS
@@ -40,13 +42,20 @@ def graph_asset(
 
 
 def result(
-    project: ProjectResource, context: dg.AssetExecutionContext, value: Any, metadata: Mapping[str, Any]
+    project: ProjectResource,
+    context: dg.AssetExecutionContext,
+    value: Any,
+    metadata: Mapping[str, Any],
+    *,
+    pictures: Mapping[str, Draw] = MappingProxyType({}),
 ) -> dg.MaterializeResult[Any]:
-    """The value with its content hash as data version."""
+    """The value with its content hash as data version, and the pictures that can be drawn."""
+    asset = context.asset_key.path[-1]
     partition = context.partition_key if context.has_partition_key else UNPARTITIONED
-    version = project.format(context.asset_key.path[-1], partition).version_of(value)
+    version = project.format(asset, partition).version_of(value)
     numbers = {name: _rounded(found) for name, found in metadata.items()} | {DATA_VERSION: version}
-    return dg.MaterializeResult(value=value, metadata=numbers, data_version=dg.DataVersion(version))
+    shown = drawn(pictures, lambda problem: context.log.warning(f"{asset} ({partition}): {problem}"))
+    return dg.MaterializeResult(value=value, metadata=numbers | shown, data_version=dg.DataVersion(version))
 
 
 def left_out(reasons: Mapping[str, int]) -> dict[str, int]:

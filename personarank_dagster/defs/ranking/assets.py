@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -55,8 +56,8 @@ def reranked_candidates(
         **{f"alpha of fold {fold}": alpha for fold, alpha in enumerate(blend.folds)},
         **ranking.coverage(reranked),
     }
-    curve = {"curve": alpha_curve(blend, max(config.rerank.ks))} if blend.curve else {}
-    return result(project, context, reranked, numbers | curve)
+    curve = partial(alpha_curve, blend, max(config.rerank.ks))
+    return result(project, context, reranked, numbers, pictures={"curve": curve})
 
 
 @graph_asset("rerank_metrics", "ranking", {"polars"})
@@ -100,7 +101,8 @@ def rerank_metrics(
         coverage=metrics.coverage(reranked_candidates, ground_truth, ranks, ranker.users["user_id"]),
         fingerprints=lineage(project, "rerank_metrics", context.partition_key),
     )
-    return result(project, context, measured, _metric_numbers(measured) | {"metrics": metric_bars(measured.table)})
+    bars = partial(metric_bars, measured.table)
+    return result(project, context, measured, _metric_numbers(measured), pictures={"metrics": bars})
 
 
 @graph_asset(
@@ -119,8 +121,7 @@ def metrics_report(
     report = pl.concat(tables) if tables else pl.DataFrame(schema=schemas.REPORT)
     missing = sorted(set(dataset_partitions.get_partition_keys()) - rerank_metrics.keys())
     numbers = {"datasets": len(tables), "datasets_without_metrics": len(missing)}
-    shown = {"metrics": report_bars(report)} if tables else {}
-    return result(project, context, report, numbers | shown)
+    return result(project, context, report, numbers, pictures={"metrics": partial(report_bars, report)})
 
 
 def _last_metrics(project: ProjectResource, dataset: str, current: pl.DataFrame) -> pl.DataFrame:

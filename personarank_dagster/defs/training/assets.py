@@ -1,5 +1,6 @@
 """The asset of the encoder."""
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,7 @@ from personarank_dagster.defs.platform.declaration import GPU_STEP, graph_asset,
 from personarank_dagster.defs.platform.embedder import Embedder
 from personarank_dagster.defs.platform.provenance import checkpoint_folder
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
+from personarank_dagster.defs.training.pictures import training_curves
 from personarank_dagster.defs.training.run import TrainingMeans, train, training_metadata
 from personarank_dagster.storage.scratch import resumable_folder
 
@@ -41,6 +43,7 @@ def trained_encoder(
             means=means,
             checkpoints=checkpoints,
         )
-        numbers = training_metadata(trained.record(), trained.cost())
+        record = trained.record()
         used = gpu.description() | {"devices": means.processes, "training_precision": means.precision}
-        return result(project, context, trained, numbers | used | left_out(skipped))
+        numbers = training_metadata(record, trained.cost()) | used | left_out(skipped)
+        return result(project, context, trained, numbers, pictures={"curves": partial(training_curves, record)})
