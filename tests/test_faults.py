@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from personarank_dagster.defs.automation.runs import REPORT
 from personarank_dagster.storage.versions import Version, VersionStore
 from tests.killable import Ended, TinyWorkspace, content, edit
 
@@ -76,6 +77,20 @@ def test_a_folder_that_cannot_be_written(workspace: TinyWorkspace) -> None:
         ended = workspace.call(*HISTORIES, "--out-root", str(out_root))
         assert_one_error(ended, r"Error: .*small/amazon.*: cannot be written: Read-only file system")
         assert (histories(workspace, "small"), good.damage()) == (good, [])
+
+
+def test_pictures_that_cannot_be_drawn_cost_a_warning_each(workspace: TinyWorkspace) -> None:
+    good = {asset: version.manifest.data_version for asset, version in workspace.current().items()}
+    ended = workspace.call("run", "--force", constants={"personarank_dagster.defs.platform.figures:DPI": 0})
+    assert ended.code == 0, ended.output
+    warned = re.findall(r"^(\w+) \(\w+\): the picture (\w+) could not be drawn", ended.output, re.MULTILINE)
+    assert dict(warned) == {
+        **dict.fromkeys(["personas", "histories", "selected_personas", "candidates"], "distributions"),
+        **{"trained_encoder": "curves", "interaction_cache": "reuse", "persona_cache": "reuse"},
+        **{"rerank_metrics": "metrics", "metrics_report": "metrics"},
+    }
+    now = {asset: version.manifest.data_version for asset, version in workspace.current().items()}
+    assert {name for name in good if now[name] != good[name]} <= {REPORT}
 
 
 def test_a_lost_pointer_is_found_again(workspace: TinyWorkspace) -> None:

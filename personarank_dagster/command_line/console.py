@@ -211,6 +211,8 @@ def _run(
     outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal)
     for step, message in outcome.failures.items():
         errors.print(f"[red]{_title(partition)} · {step} failed:[/red] {escape(message)}")
+    for warning in outcome.warnings:
+        errors.print(f"[yellow]{escape(warning)}[/yellow]")
     if not quiet:
         _show_results(outcome)
     if outcome.run_id and not outcome.failures and not quiet:

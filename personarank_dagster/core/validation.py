@@ -22,6 +22,13 @@ JUDGED_ID = r"Selection:\W*(?:\d+\.\s*)?(?:\S+_)?(P\d+)"
 
 ALL_ASPECT_COLUMNS = {column for schema in ASPECTS_BY_SCHEMA for column in aspect_columns(schema)}
 
+# Share of a list's spread that a gap between two scores has where these two decide min and max alone.
+OUTLIER_GAP = 0.999
+OUTLIER_REMEDY = "leave masked items out of the lists; of probabilities give the logits"
+
+# Sums of 2**64 of the largest doubles, each divided by this, are still doubles.
+SUM_UNIT = 2.0**64
+
 # A sample of texts whose share of truncated ones is known to about one percent.
 SAMPLED_TEXTS = 2_000
 
@@ -33,7 +40,7 @@ MAX_TRUNCATED = 0.05
 class Finding:
     """What a check found: `bad` of `total` break the rule. `bad` is None where nothing is right or wrong about it.
 
-    The note says why nothing was found where something could not be looked at.
+    The note says why nothing was found where something could not be looked at, or what to do about what was found.
     """
 
     bad: int | None
@@ -78,7 +85,7 @@ def ids_are_non_empty(table: pl.LazyFrame, columns: Sequence[str]) -> Finding:
 
 def ratings_lie_within_1_and_5(histories: pl.LazyFrame) -> Finding:
     """Ratings are from 1 to 5; the mean shows a drift that the bounds do not."""
-    return _count(histories, ~pl.col("rating").is_between(1, 5), mean_rating=pl.col("rating").mean())
+    return _count(histories, ~pl.col("rating").is_between(1, 5), mean_rating=_mean("rating"))
 
 
 def timestamps_are_plausible(histories: pl.LazyFrame) -> Finding:
@@ -141,6 +148,26 @@ def candidate_lists_are_sorted(candidates: pl.LazyFrame) -> Finding:
     return _count(candidates, rises.fill_null(False))
 
 
+def candidate_scores_have_no_outlier(candidates: pl.LazyFrame) -> Finding:
+    """No score, such as a mask of -1e9, is so far from the others of its list that min-max makes these equal.
+
+    Counts lists in which the gap between two neighbouring scores is all but a thousandth of the spread, and there are
+    different scores on one side of it; says which list is the first, and where its gap lies.
+    """
+    # Halves, so that no difference overflows.
+    half = (pl.col("candidate_score") / 2).sort()
+    gap, above = half.diff().max(), half.diff().arg_max()
+    lists = candidates.group_by("user_id", maintain_order=True).agg(
+        outlying=(gap > OUTLIER_GAP * (half.last() - half.first())) & (half.n_unique() > 2),
+        gap_from=2 * half.get(above - 1),
+        gap_to=2 * half.get(above),
+    )
+    counted = lists.with_row_index("first_list", offset=1).drop("user_id").collect()
+    found = counted.filter(pl.col("outlying").fill_null(False)).drop("outlying")
+    first = found.row(0, named=True) if found.height else {}
+    return Finding(found.height, counted.height, first, note=OUTLIER_REMEDY if first else "")
+
+
 def candidates_are_new_to_their_user(candidates: pl.LazyFrame, histories: pl.LazyFrame) -> Finding:
     """No candidate is an item of the user's history."""
     seen = candidates.join(histories, on=["user_id", "item_id"], how="semi")
@@ -174,7 +201,7 @@ def rows_are_like_the_previous_version(table: pl.LazyFrame, previous: pl.LazyFra
 
 def mean_rating_is_like_the_previous_version(histories: pl.LazyFrame, previous: pl.LazyFrame) -> Finding:
     """The mean rating moved by no more than a quarter of a point."""
-    now, before = (table.select(pl.col("rating").mean()).collect().item() for table in (histories, previous))
+    now, before = (table.select(_mean("rating")).collect().item() for table in (histories, previous))
     if now is None or before is None:
         return Finding(None, 0, note="no ratings")
     moved = abs(now - before) > MAX_RATING_DRIFT
@@ -217,6 +244,11 @@ def _truncated(rows: pl.LazyFrame, texts_of: Callable[[pl.DataFrame], pl.Series]
     return Finding(
         int((tokens > limits.max_len).sum()), len(tokens), {"longest": _whole(longest), "max_len": limits.max_len}
     )
+
+
+def _mean(column: str) -> pl.Expr:
+    """Mean of any doubles: in a unit that is a power of two, so that the same bits come out, no sum overflows."""
+    return (pl.col(column) / SUM_UNIT).mean() * SUM_UNIT
 
 
 def _count(table: pl.LazyFrame, wrong: pl.Expr, **numbers: pl.Expr) -> Finding:
@@ -329,6 +361,7 @@ def data_checks(limits: Limits) -> list[DataCheck]:
         _drift("selected_personas", rows_are_like_the_previous_version, max_drift),
         _ids("candidates"),
         _check("candidates", candidate_lists_are_sorted),
+        _check("candidates", candidate_scores_have_no_outlier),
         DataCheck("candidate_lists_have_no_repeats", "candidates", counted="left out: repeated candidate"),
         DataCheck("candidate_users_have_one_list", "candidates", counted="merged: second list of its user"),
         _check("candidates", candidates_are_new_to_their_user, "histories"),

@@ -64,7 +64,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "candidates": [
-        {"user_id": "u", "candidate_rank": i + 1, "item_id": "b", "candidate_score": 2.0 - i} for i in range(2)
+        {"user_id": "u", "candidate_rank": i + 1, "item_id": "b", "candidate_score": 2.0 - i} for i in range(3)
     ],
     "ground_truth": [{"user_id": "u", "item_id": "b"}],
 }
@@ -88,6 +88,7 @@ BREAKING: dict[str, tuple[str, int, dict[str, Any]]] = {
     "reasoning_agrees_with_the_selection": ("selected_personas", 0, {"selection_reasoning": "Selection: 2. a_P2"}),
     "selected_users_have_histories": ("selected_personas", 0, {"user_id": "x"}),
     "candidate_lists_are_sorted": ("candidates", 0, {"candidate_score": 0.5}),
+    "candidate_scores_have_no_outlier": ("candidates", 2, {"candidate_score": -1e9}),
     "candidates_are_new_to_their_user": ("candidates", 0, {"item_id": "a"}),
 }
 
@@ -177,6 +178,42 @@ def test_a_change_of_the_mean_rating_is_drift() -> None:
         found = check.finding({"histories": pl.LazyFrame({"rating": [rating]}), PREVIOUS: before}, {})
         assert check.passed(found) == passes
         assert found.numbers == {"mean_rating": rating, "previous_mean_rating": 4.0}
+
+
+def test_the_mean_of_the_largest_doubles_is_no_infinity() -> None:
+    check = CHECKS["ratings_lie_within_1_and_5"]
+    found = check.finding({"histories": pl.LazyFrame({"rating": [1.7e308, 1.7e308, 4.1]})}, {})
+    assert found.bad == 2
+    assert found.numbers == {"mean_rating": pytest.approx(1.7e308 / 3 * 2)}
+
+
+def scored(*lists: list[float]) -> pl.LazyFrame:
+    return pl.LazyFrame(
+        [{"user_id": f"u{n}", "candidate_score": s} for n, scores in enumerate(lists) for s in scores]
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "gap"),
+    [
+        ([0.9, 0.8, -1e9], (-1e9, 0.8)),
+        ([0.9, 0.8, -1e9, -1e9], (-1e9, 0.8)),
+        ([0.9, -999999999.5, -1e9], (-999999999.5, 0.9)),
+        ([0.9, -1e9, -3.4e38], (-3.4e38, -1e9)),
+        ([0.9999, 1e-5, 1e-6], (1e-5, 0.9999)),
+        ([1.7e308, 1.69e308, -1e-9, -1e-8], None),
+        ([1.7e308, 1.6e308, -1.7e308], None),
+        ([0.9, 0.9, -1e9], None),
+        ([100.0, 0.2, 0.0], None),
+        ([0.5], None),
+    ],
+)
+def test_a_list_whose_min_and_max_one_gap_decides_is_found(scores: list[float], gap: tuple[float, float]) -> None:
+    check = CHECKS["candidate_scores_have_no_outlier"]
+    found = check.finding({"candidates": scored([3.0, 2.0, 1.0], scores)}, {})
+    assert (found.bad, found.total, check.passed(found)) == ((0, 2, True) if gap is None else (1, 2, False))
+    assert found.numbers == ({} if gap is None else {"first_list": 2, "gap_from": gap[0], "gap_to": gap[1]})
+    assert ("leave masked items out" in found.note) == (gap is not None)
 
 
 def test_the_ceiling_is_a_number_and_never_fails() -> None:

@@ -1,5 +1,6 @@
 """Materialise partitions in this process, on the persistent Dagster instance, where the UI shows the runs."""
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,12 +49,13 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run; `failures` holds the message of each step that failed, `checks` what each check found."""
+    """A finished run: the message of each step that failed, what each check found, and what steps warned of."""
 
     plan: Plan
     run_id: str = ""
     failures: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def plan_run(
@@ -121,7 +123,8 @@ def execute(
     failures = _failures(result)
     if any(dg.DagsterExecutionInterruptedError.__name__ in message for message in failures.values()):
         raise KeyboardInterrupt
-    return Outcome(plan, result.run_id, failures, tuple(map(_check_result, result.get_asset_check_evaluations())))
+    checks = tuple(map(_check_result, result.get_asset_check_evaluations()))
+    return Outcome(plan, result.run_id, failures, checks, _warnings(instance, result.run_id))
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -185,6 +188,11 @@ def _check_result(evaluation: AssetCheckEvaluation) -> CheckResult:
     numbers = {name: getattr(value, "value", value) for name, value in (evaluation.metadata or {}).items()}
     result = "pass" if evaluation.passed else bad
     return CheckResult(evaluation.check_name, evaluation.asset_key.to_user_string(), result, numbers)
+
+
+def _warnings(instance: dg.DagsterInstance, run_id: str) -> tuple[str, ...]:
+    logged = (entry for entry in instance.all_logs(run_id) if not entry.is_dagster_event)
+    return tuple(entry.user_message for entry in logged if entry.level == logging.WARNING)
 
 
 def _short(value: object) -> str:

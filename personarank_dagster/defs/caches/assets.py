@@ -1,5 +1,6 @@
 """The assets of both caches."""
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.caches.build import CacheBuilder
 from personarank_dagster.defs.caches.checks import caches_are_by_one_encoder, checks_of
-from personarank_dagster.defs.caches.pictures import reuse_picture
+from personarank_dagster.defs.caches.pictures import reuse_bars
 from personarank_dagster.defs.platform.declarations import GPU_STEP, graph_asset
 from personarank_dagster.defs.platform.formats import EmbeddingsFormat
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
@@ -82,7 +83,7 @@ def interaction_cache(
     step = Step.of(context, project)
     liked = liked_interactions(histories, min_rating=step.config.train.min_rating)
     cache, counts = CacheBuilder(step, gpu, progress).interactions(liked, trained_encoder)
-    return step.result(cache, counts | reuse_picture(counts), gpu)
+    return step.result(cache, counts, gpu, pictures={"reuse": partial(reuse_bars, counts)})
 
 
 @graph_asset(
@@ -110,4 +111,4 @@ def persona_cache(
     step = Step.of(context, project)
     by_item = personas.sort("item_id", maintain_order=True)
     cache, counts = CacheBuilder(step, gpu, progress).personas(by_item, trained_encoder)
-    return step.result(cache, counts | reuse_picture(counts), gpu)
+    return step.result(cache, counts, gpu, pictures={"reuse": partial(reuse_bars, counts)})

@@ -1,5 +1,6 @@
 """The assets of the inputs: the raw files, as observable sources, and a table of each kind of row."""
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -7,7 +8,7 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.defs.inputs.checks import checks_of
-from personarank_dagster.defs.inputs.pictures import input_picture
+from personarank_dagster.defs.inputs.pictures import distributions
 from personarank_dagster.defs.platform.declarations import RAW, bad_row_rules, graph_asset
 from personarank_dagster.defs.platform.formats import TableFormat
 from personarank_dagster.defs.platform.partitions import dataset_partitions
@@ -164,5 +165,5 @@ def _ingested(step: Step, raw: RawFiles, ingested: Ingested) -> dg.MaterializeRe
     }
     filled = {f"filled: {what}": count for what, count in ingested.filled.items()}
     merged = {f"merged: {what}": count for what, count in ingested.merged.items()}
-    drawn = input_picture(step.declaration.name, ingested.table)
-    return step.result(ingested.table, counts | filled | merged | drawn)
+    pictures = {"distributions": partial(distributions, step.declaration.name, ingested.table)}
+    return step.result(ingested.table, counts | filled | merged, pictures=pictures)

@@ -38,10 +38,10 @@ class Evaluation:
         """The number behind it, for a person."""
         if self.finding is None:
             return f"not checked: needs {', '.join(self.check.tables)}"
-        if self.finding.note:
-            return self.finding.note
         bad = [] if self.finding.bad is None else [f"{self.finding.bad:,} of {self.finding.total:,}"]
-        return ", ".join(bad + [f"{name} {_short(value)}" for name, value in self.finding.numbers.items()])
+        numbers = [f"{name} {_short(value)}" for name, value in self.finding.numbers.items()]
+        note = [self.finding.note] if self.finding.note else []
+        return ", ".join(bad + numbers + note)
 
     @property
     def metadata(self) -> dict[str, Any]:

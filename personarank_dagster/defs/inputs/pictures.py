@@ -1,29 +1,33 @@
 """Pictures of the input tables: how long texts, how long lists and histories, which scores and ratings."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import polars as pl
 
-from personarank_dagster.defs.platform.figures import new_figure, picture
+from personarank_dagster.defs.platform.figures import new_figure
 from personarank_dagster.storage.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PICTURE = "distributions"
 BINS, COLOR = 40, "#4f81bd"
+# Above, bins of whole numbers may not be told apart as doubles.
+MAX_WHOLE = 1e12
+# Numbers that axes can show as they are; the smallest power of ten that a number can be divided by.
+MIN_PLAIN, MAX_PLAIN, MIN_EXPONENT = 1e-100, 1e100, -300
 
 # Columns that are no texts, though they are strings.
 IDS = ("user_id", "item_id", "target_item_id", "persona_id", "unique_persona_id")
 
 
-def input_picture(asset: str, table: Table) -> dict[str, Any]:
-    """The picture of a table as metadata; none of an empty table or of one that needs none."""
+def distributions(asset: str, table: Table) -> "Figure | None":
+    """The picture of a table; none of an empty table or of one that needs none."""
     draw = DRAWN.get(asset)
     height = table.lazy().select(pl.len()).collect().item()
-    return {PICTURE: picture(draw(table.lazy()))} if draw and height else {}
+    return draw(table.lazy()) if draw and height else None
 
 
 def _personas(table: pl.LazyFrame) -> "Figure":
@@ -71,14 +75,33 @@ DRAWN: dict[str, Callable[[pl.LazyFrame], "Figure"]] = {
 def _histograms(values: dict[str, pl.Series]) -> "Figure":
     figure, axes = new_figure(columns=len(values))
     for each, (title, numbers) in zip(axes, values.items(), strict=True):
-        known = numbers.drop_nulls()
-        if len(known) and (known == known.round()).all():
-            _whole_numbers(each, known)
-        else:
-            each.hist(known, bins=BINS, color=COLOR)
+        _histogram(each, numbers.drop_nulls().cast(pl.Float64))
         each.set_title(title)
     axes[0].set_ylabel("how many")
     return figure
+
+
+def _histogram(axes: "Axes", numbers: pl.Series) -> None:
+    if numbers.is_empty():
+        return
+    largest = cast(float, numbers.abs().max())
+    if largest <= MAX_WHOLE and (numbers == numbers.round()).all():
+        _whole_numbers(axes, numbers)
+    else:
+        _any_numbers(axes, numbers, largest)
+
+
+def _any_numbers(axes: "Axes", numbers: pl.Series, largest: float) -> None:
+    """A histogram of any doubles: very large and very small ones in units of a power of ten."""
+    unit = 1.0 if MIN_PLAIN <= largest <= MAX_PLAIN else 10.0 ** max(MIN_EXPONENT, np.floor(np.log10(largest)))
+    scaled, size = numbers / unit, largest / unit
+    low, high, bins = cast(float, scaled.min()), cast(float, scaled.max()), BINS
+    if high - low <= BINS * np.spacing(size):
+        # Equal, or so close that no bins fit between them: all in the middle one.
+        low, high, bins = low - size / 2, high + size / 2, BINS + 1
+    axes.hist(scaled, bins=bins, range=(low, high), color=COLOR)
+    if unit != 1:
+        axes.set_xlabel(f"times {unit:g}")
 
 
 def _whole_numbers(axes: "Axes", numbers: pl.Series) -> None:

@@ -1,14 +1,21 @@
-"""Figures as metadata that the UI shows."""
+"""Figures as metadata that the UI shows. What goes wrong in one costs that picture and a warning, nothing else."""
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# Draws one picture; None where there is nothing to see.
+Draw = Callable[[], "Figure | None"]
+
+# Characters of an error that stands where a picture should.
+SHOWN_ERROR = 200
 
 # Pictures travel inside of events: each is stored with its run and sent with every page that lists it.
 MAX_PICTURE_CHARACTERS = 100_000
@@ -34,6 +41,22 @@ def new_figure(*, columns: int = 1, height: float = HEIGHT) -> tuple["Figure", l
 def legend_below(axes: "Axes", *, columns: int) -> None:
     """A legend under the axes, where it covers nothing."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=columns, fontsize=8, frameon=False)
+
+
+def drawn(pictures: Mapping[str, Draw], warn: Callable[[str], None]) -> dict[str, dg.MetadataValue[Any]]:
+    """The pictures by their names; whatever goes wrong in one is warned of, and stands in its place."""
+    shown = {name: _drawn(name, draw, warn) for name, draw in pictures.items()}
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _drawn(name: str, draw: Draw, warn: Callable[[str], None]) -> dg.MetadataValue[Any] | None:
+    try:
+        figure = draw()
+        return None if figure is None else picture(figure)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:SHOWN_ERROR]
+        warn(f"the picture {name} could not be drawn, and nothing else is affected: {problem}")
+        return dg.MetadataValue.text(f"no picture: {problem}")
 
 
 def picture(figure: "Figure") -> dg.MarkdownMetadataValue:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,7 @@ import msgspec
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.defs.platform.declarations import Declaration, declared
+from personarank_dagster.defs.platform.figures import Draw, drawn
 from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.provenance import provenance
 from personarank_dagster.defs.platform.published_checks import CPU, Published
@@ -105,14 +107,23 @@ class Step:
             check_contents(self.config, {name: self.snapshot.contents[name] for name in names})
 
     def result(
-        self, value: Any, metadata: Mapping[str, Any], gpu: GpuResource | None = None
+        self,
+        value: Any,
+        metadata: Mapping[str, Any],
+        gpu: GpuResource | None = None,
+        *,
+        pictures: Mapping[str, Draw] = MappingProxyType({}),
     ) -> dg.MaterializeResult[Any]:
-        """The value with its content hash as data version; checks that need a device judge it with `gpu`."""
+        """The value with its content hash as data version, and the pictures that can be drawn.
+
+        Checks that need a device judge it with `gpu`.
+        """
         self.check_contents()
         version = self.outputs.format(self.declaration.name).version_of(value)
         handed = Handed(value, version, self.made_from(), lambda staged: self._judge(staged, gpu))
         numbers = {name: _rounded(found) for name, found in metadata.items()}
-        return dg.MaterializeResult(value=handed, metadata=numbers, data_version=dg.DataVersion(version))
+        shown = drawn(pictures, lambda problem: self.context.log.warning(f"{self.declaration.name}: {problem}"))
+        return dg.MaterializeResult(value=handed, metadata=numbers | shown, data_version=dg.DataVersion(version))
 
     def _judge(self, staged: Staged, gpu: GpuResource | None) -> list[Verdict]:
         subject = Published(self.sight, gpu or CPU, {self.declaration.name: staged})

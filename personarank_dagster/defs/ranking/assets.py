@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -81,8 +82,8 @@ def reranked_candidates(
         **ranking.coverage(reranked),
         **quarantined,
     }
-    curve = {"curve": alpha_curve(blend, max(config.rerank.ks))} if blend.curve else {}
-    return step.result(reranked, numbers | curve, gpu)
+    curve = partial(alpha_curve, blend, max(config.rerank.ks))
+    return step.result(reranked, numbers, gpu, pictures={"curve": curve})
 
 
 @graph_asset(
@@ -135,7 +136,7 @@ def rerank_metrics(
         fingerprints=step.made_from().lineage,
     )
     numbers = _metric_numbers(found) | step.set_aside(raw) | left_out(raw.left_out.get("reviews", {}))
-    return step.result(found, numbers | {"metrics": metric_bars(found.table)}, gpu)
+    return step.result(found, numbers, gpu, pictures={"metrics": partial(metric_bars, found.table)})
 
 
 @graph_asset(
@@ -158,8 +159,7 @@ def metrics_report(
     report = pl.concat(tables) if tables else pl.DataFrame(schema=schemas.REPORT)
     missing = sorted(set(dataset_partitions.get_partition_keys()) - rerank_metrics.keys())
     numbers = {"datasets": len(tables), "datasets_without_metrics": len(missing)}
-    shown = {"metrics": report_bars(report)} if tables else {}
-    return step.result(report, numbers | shown)
+    return step.result(report, numbers, pictures={"metrics": partial(report_bars, report)})
 
 
 def _last_metrics(outputs: Outputs, dataset: str, current: pl.DataFrame) -> pl.DataFrame:

@@ -1,12 +1,15 @@
 """Pictures of the metrics and of the choice of the blend."""
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-import dagster as dg
 import polars as pl
 
-from personarank_dagster.defs.platform.figures import HEIGHT, legend_below, new_figure, picture
+from personarank_dagster.defs.platform.figures import HEIGHT, legend_below, new_figure
 from personarank_dagster.ranking.blending import GRID, Blend
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ORDER_COLORS = {
     "candidate": "#9a9a9a",
@@ -18,8 +21,10 @@ ORDER_COLORS = {
 }
 
 
-def alpha_curve(blend: Blend, k: int) -> dg.MarkdownMetadataValue:
-    """Mean NDCG of all measured users over the weight of the persona score, and what was chosen."""
+def alpha_curve(blend: Blend, k: int) -> "Figure | None":
+    """Mean NDCG of all measured users over the weight of the persona score, and what was chosen, where it was."""
+    if not blend.curve:
+        return None
     figure, (axes,) = new_figure()
     axes.plot(GRID, blend.curve, color=ORDER_COLORS["reranked"], marker=".")
     axes.axhline(blend.curve[0], color=ORDER_COLORS["candidate"], lw=1, label="candidate order")
@@ -27,10 +32,10 @@ def alpha_curve(blend: Blend, k: int) -> dg.MarkdownMetadataValue:
     folds = ", ".join(f"{alpha:g}" for alpha in blend.folds)
     axes.set(title=f"Choice of alpha; by fold {folds}", xlabel="alpha", ylabel=f"NDCG@{k}")
     legend_below(axes, columns=2)
-    return picture(figure)
+    return figure
 
 
-def metric_bars(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
+def metric_bars(table: pl.DataFrame) -> "Figure":
     """NDCG of every order of all users, and the lift of every scenario with its 95 % interval."""
     k = _middle(table)
     shown = table.filter((pl.col("metric") == "NDCG") & (pl.col("k") == k))
@@ -53,11 +58,13 @@ def metric_bars(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
     scenarios.axvline(0, color="#555555", lw=0.8)
     scenarios.invert_yaxis()
     scenarios.set(title=f"Lift of NDCG@{k}, %, 95 % interval")
-    return picture(figure)
+    return figure
 
 
-def report_bars(report: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """Lift of every dataset, its versions side by side, the newest last."""
+def report_bars(report: pl.DataFrame) -> "Figure | None":
+    """Lift of every dataset, its versions side by side, the newest last; nothing where there is none."""
+    if report.is_empty():
+        return None
     k = _middle(report)
     shown = report.filter(
         (pl.col("metric") == "NDCG")
@@ -73,7 +80,7 @@ def report_bars(report: pl.DataFrame) -> dg.MarkdownMetadataValue:
     axes.axvline(0, color="#555555", lw=0.8)
     axes.invert_yaxis()
     axes.set(title=f"Lift of NDCG@{k}, %, 95 % interval")
-    return picture(figure)
+    return figure
 
 
 def _moment(version: str) -> str:

@@ -1,5 +1,6 @@
 """The asset of the encoder."""
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -16,6 +17,7 @@ from personarank_dagster.defs.platform.resources import GpuResource, ProgressRes
 from personarank_dagster.defs.platform.snapshots import BASE_MODEL
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.training.checks import encoder_checks
+from personarank_dagster.defs.training.pictures import training_curves
 from personarank_dagster.defs.training.run import TrainingMeans, train, training_metadata
 from personarank_dagster.storage.scratch import resumable_folder
 
@@ -64,6 +66,7 @@ def trained_encoder(
         trained, skipped = train(
             context, config, tables, Embedder(step, gpu, progress), means=means, checkpoints=checkpoints
         )
-        numbers = training_metadata(trained.record(), trained.cost())
+        record = trained.record()
         used = gpu.description() | {"devices": means.processes, "training_precision": means.precision}
-        return step.result(trained, numbers | used | left_out(skipped), gpu)
+        numbers = training_metadata(record, trained.cost()) | used | left_out(skipped)
+        return step.result(trained, numbers, gpu, pictures={"curves": partial(training_curves, record)})

@@ -1,16 +1,18 @@
 """Pictures of a training."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import dagster as dg
+from personarank_dagster.defs.platform.figures import legend_below, new_figure
 
-from personarank_dagster.defs.platform.figures import legend_below, new_figure, picture
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-def training_curves(
-    losses: list[float], refit_losses: list[float], evaluations: list[Mapping[str, float]], best_step: int
-) -> dg.MarkdownMetadataValue:
+def training_curves(record: Mapping[str, Any]) -> "Figure":
     """The loss of every step; beside it, where users were held out, their metrics and the step that counts."""
+    losses, refit_losses = record["losses"], record["refit_losses"]
+    evaluations, best_step = record["evaluations"], record["best_step"]
     figure, (loss, *metric) = new_figure(columns=2 if evaluations else 1)
     loss.plot(range(1, len(losses) + 1), losses, label="with held-out users")
     if refit_losses:
@@ -25,4 +27,4 @@ def training_curves(
         best = f"step {best_step}" if best_step else "the untrained encoder"
         axes.set(title=f"held-out users; counts: {best}", xlabel="step")
         legend_below(axes, columns=3)
-    return picture(figure)
+    return figure

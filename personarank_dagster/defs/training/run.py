@@ -19,7 +19,6 @@ from personarank_dagster.core.encoders import TRAINING_JSON, EncoderInfo
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.defs.platform.embedder import Embedder
 from personarank_dagster.defs.platform.resources import GpuResource
-from personarank_dagster.defs.training.pictures import training_curves
 from personarank_dagster.storage.disk import storage_errors
 from personarank_dagster.storage.encoder_directory import open_encoder
 
@@ -164,7 +163,7 @@ def first_error(out: Path) -> str | None:
 
 
 def training_metadata(record: Mapping[str, Any], cost: Numbers) -> dict[str, Any]:
-    """Numbers that the UI plots from training to training, and the curves of this one."""
+    """Numbers that the UI plots from training to training."""
     losses, base, final = record["losses"], record["base"], record["final"]
     return {
         "steps": len(losses),
@@ -174,5 +173,4 @@ def training_metadata(record: Mapping[str, Any], cost: Numbers) -> dict[str, Any
         **{f"base {name}": value for name, value in base.items() if name not in NO_METRICS},
         **{f"final {name}": value for name, value in final.items() if name not in NO_METRICS},
         **cost,
-        "curves": training_curves(losses, record["refit_losses"], record["evaluations"], record["best_step"]),
     }

@@ -3,9 +3,10 @@ import io
 import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from personarank_dagster.defs.platform.figures import MAX_PICTURE_CHARACTERS, new_figure, picture
+from personarank_dagster.defs.platform.figures import MAX_PICTURE_CHARACTERS, drawn, new_figure, picture
 
 
 def image(markdown: str) -> Image.Image:
@@ -39,3 +40,26 @@ def test_equal_figures_give_equal_pictures() -> None:
         return picture(figure).value
 
     assert draw() == draw()
+
+
+def test_what_goes_wrong_costs_one_picture_and_a_warning() -> None:
+    warnings: list[str] = []
+
+    def broken() -> None:
+        raise ValueError("Too many bins\nand more")
+
+    shown = drawn({"broken": broken, "whole": lambda: new_figure()[0], "needless": lambda: None}, warnings.append)
+    assert shown.keys() == {"broken", "whole"}
+    assert shown["broken"].value == "no picture: ValueError: Too many bins"
+    assert shown["whole"].value.startswith("![](data:image/png")
+    assert warnings == [
+        "the picture broken could not be drawn, and nothing else is affected: ValueError: Too many bins"
+    ]
+
+
+def test_a_run_that_is_interrupted_while_it_draws_ends() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drawn({"curves": interrupted}, print)

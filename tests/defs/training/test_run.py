@@ -10,6 +10,8 @@ import msgspec
 import psutil
 import pytest
 
+from personarank_dagster.defs.platform.figures import picture
+from personarank_dagster.defs.training.pictures import training_curves
 from personarank_dagster.defs.training.run import first_error, training_metadata
 from tests.killable import TinyWorkspace, edit, sight
 
@@ -57,7 +59,7 @@ def test_the_first_rank_that_failed_is_named(tmp_path: Path) -> None:
     assert first_error(tmp_path) == "trained_encoder: rank 1 failed: ValueError: broken"
 
 
-def test_the_metadata_has_numbers_before_and_after_and_a_picture() -> None:
+def test_a_training_has_numbers_before_and_after_and_a_picture() -> None:
     base, final = (
         {"step": step, "best_by": 0.1, "accuracy@1": 0.2, "ndcg@10_sampled": 0.1, "ndcg@10_hard": 0.1}
         for step in (0, 2)
@@ -73,4 +75,5 @@ def test_the_metadata_has_numbers_before_and_after_and_a_picture() -> None:
     numbers = training_metadata(record, {"texts_per_second": 3.0})
     assert (numbers["first_loss"], numbers["last_loss"], numbers["texts_per_second"]) == (2.0, 1.0, 3.0)
     assert numbers["base accuracy@1"] == numbers["final accuracy@1"] == 0.2
-    assert numbers["curves"].value.startswith("![loss; held-out users; counts: step 2](data:image/png;base64,")
+    shown = str(picture(training_curves(record)).value)
+    assert shown.startswith("![loss; held-out users; counts: step 2](data:image/png;base64,")
