@@ -86,6 +86,25 @@ def test_a_result_that_breaks_its_contract_is_not_published(
     assert materialization(instance, "ground_truth") == event
 
 
+@pytest.mark.parametrize(("first", "other"), [(0.30000000000000004, 0.3), (1.7e308, -1.7e308)])
+def test_candidates_of_any_finite_scores_are_published_with_their_picture(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, first: float, other: float
+) -> None:
+    read = ingestion.read_candidates
+    score = pl.when(pl.col("candidate_rank") == 1).then(pl.lit(first)).otherwise(pl.lit(other))
+
+    def read_scores(path: Path, rules: ReadRules) -> ingestion.Ingested:
+        ingested = read(path, rules)
+        return replace(ingested, table=ingested.table.with_columns(candidate_score=score))
+
+    monkeypatch.setattr(ingestion, "read_candidates", read_scores)
+    outcome = run(instance, "candidates")
+    assert (outcome.failures, outcome.warnings) == ({}, ())
+    event = materialization(instance, "candidates")
+    assert event is not None
+    assert str(event.metadata["distributions"].value).startswith("![candidate score")
+
+
 def test_a_failing_blocking_check_stops_what_comes_after_it(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
