@@ -133,7 +133,8 @@ def test_a_changed_setting_reruns_only_what_depends_on_it(
     with workspace.edited("films/rerank.yaml", "alpha: 0.5", "alpha: 0.0"):
         changed = workspace.call("run", "--partition", "films")
         metrics = workspace.metrics("films")
-    assert "films: reranked_candidates, rerank_metrics (its settings changed)" in changed.stdout
+    assert "films: reranked_candidates (its settings changed: alpha)" in changed.stdout
+    assert "films: rerank_metrics (after reranked_candidates)" in changed.stdout
     assert "trained_encoder" not in changed.stdout
     assert metrics["reranked"] == metrics["candidate"]
 
@@ -147,7 +148,7 @@ def test_a_changed_file_reruns_its_asset_and_a_broken_one_keeps_the_last_good_ou
     with workspace.edited("amazon/data.yaml", "../../data/amazon/gt.jsonl.gz", "../../data/broken.jsonl"):
         failed = workspace.call("run", "--partition", "amazon")
     assert failed.returncode == 1
-    assert "ground_truth, reranked_candidates (raw/gt changed)" in failed.stdout
+    assert "histories, ground_truth, selected_personas, reranked_candidates (raw/gt changed)" in failed.stdout
     assert "broken.jsonl line 2, field item_id: is missing" in failed.stderr
     assert workspace.metrics("amazon") == before
 

@@ -54,6 +54,11 @@ class Step:
         return declared(self.context.asset_key.path[-1])
 
     @property
+    def name(self) -> str:
+        """Name for messages."""
+        return f"{self.declaration.name} ({self.snapshot.partition})"
+
+    @property
     def snapshot(self) -> Snapshot:
         """What the run began with."""
         return self.sight.snapshot
@@ -122,7 +127,7 @@ class Step:
         version = self.outputs.format(self.declaration.name).version_of(value)
         handed = Handed(value, version, self.made_from(), lambda staged: self._judge(staged, gpu))
         numbers = {name: _rounded(found) for name, found in metadata.items()}
-        shown = drawn(pictures, lambda problem: self.context.log.warning(f"{self.declaration.name}: {problem}"))
+        shown = drawn(pictures, lambda problem: self.context.log.warning(f"{self.name}: {problem}"))
         return dg.MaterializeResult(value=handed, metadata=numbers | shown, data_version=dg.DataVersion(version))
 
     def _judge(self, staged: Staged, gpu: GpuResource | None) -> list[Verdict]:

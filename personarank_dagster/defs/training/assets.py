@@ -18,7 +18,7 @@ from personarank_dagster.defs.platform.snapshots import BASE_MODEL
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.training.checks import encoder_checks
 from personarank_dagster.defs.training.pictures import training_curves
-from personarank_dagster.defs.training.run import TrainingMeans, train, training_metadata
+from personarank_dagster.defs.training.run import TrainingMeans, prepare, train, training_metadata
 from personarank_dagster.storage.scratch import resumable_folder
 
 # What a training does not depend on: its model counts by its content, devices and precision do not count at all.
@@ -58,13 +58,14 @@ def trained_encoder(
     made with it. `out_root/train` always links to the current one.
     """
     step = Step.of(context, project)
+    tables = {"personas": personas, "histories": histories, "selections": selected_personas}
+    prepared = prepare(step.config, tables)
     config = step.config.with_revision(step.revision_of(BASE_MODEL))
     means = TrainingMeans.of(gpu, config.train)
-    tables = {"personas": personas, "histories": histories, "selections": selected_personas}
     folder = checkpoint_folder(step.snapshot, step.made_from(), means.device, means.precision)
     with resumable_folder(*folder) as checkpoints:
         trained, skipped = train(
-            context, config, tables, Embedder(step, gpu, progress), means=means, checkpoints=checkpoints
+            context, config, tables, prepared, Embedder(step, gpu, progress), means=means, checkpoints=checkpoints
         )
         record = trained.record()
         used = gpu.description() | {"devices": means.processes, "training_precision": means.precision}

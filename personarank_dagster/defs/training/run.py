@@ -24,6 +24,7 @@ from personarank_dagster.storage.encoder_directory import open_encoder
 
 if TYPE_CHECKING:
     from personarank_dagster.encoding.devices import TrainingPrecision
+    from personarank_dagster.encoding.train import TrainingTables
     from personarank_dagster.encoding.training.trained_encoder import TrainedEncoder
 
 OBSERVATION_SECONDS = 15
@@ -77,20 +78,27 @@ class WrittenEncoder:
         return record
 
 
+def prepare(config: DatasetConfig, tables: Tables) -> "TrainingTables":
+    """The pairs to train on. Raises InputError if there are none: no model is needed to know that."""
+    from personarank_dagster.encoding.train import training_tables
+
+    return training_tables(config, *tables.values())
+
+
 def train(
     context: dg.AssetExecutionContext,
     config: DatasetConfig,
     tables: Tables,
+    prepared: "TrainingTables",
     embedder: Embedder,
     *,
     means: TrainingMeans,
     checkpoints: Path,
 ) -> tuple["TrainedEncoder | WrittenEncoder", Mapping[str, int]]:
     """The trained encoder, and how many selections were left out, by reason."""
-    from personarank_dagster.encoding.train import train_encoder, training_tables
+    from personarank_dagster.encoding.train import train_encoder
     from personarank_dagster.encoding.training.trainer import TrainingRun, all_steps
 
-    prepared = training_tables(config, *tables.values())
     left_out = prepared.pairs.left_out
     if means.processes > 1:
         return train_on_ranks(context, config, tables, means=means, checkpoints=checkpoints), left_out

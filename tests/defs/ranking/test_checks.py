@@ -57,11 +57,18 @@ def test_a_loss_that_chance_does_not_explain_fails() -> None:
     assert worse.numbers["NDCG@5"].startswith("-")
 
 
-@pytest.mark.parametrize(("personas", "used", "passed"), [("e", "1", True), ("other", "1", False), ("e", "0", False)])
-def test_caches_by_two_encoders_or_other_caches_than_the_current_fail(personas: str, used: str, passed: bool) -> None:
-    spaces = {"interaction_cache": ("e", "t"), "persona_cache": (personas, "t")}
-    current = {"interaction_cache": "1", "persona_cache": "1"}
-    assert of_one_encoder(spaces, current | {"persona_cache": used}, current).passed is passed
+@pytest.mark.parametrize(
+    ("behind", "passed"),
+    [
+        ({}, True),
+        ({"persona_cache": "0"}, False),
+        ({"trained_encoder": "0"}, False),
+        ({"trained_encoder": "0 and 1"}, False),
+    ],
+)
+def test_lists_behind_which_stands_another_cache_or_encoder_fail(behind: dict[str, str], passed: bool) -> None:
+    current = {"trained_encoder": "1", "interaction_cache": "1", "persona_cache": "1"}
+    assert of_one_encoder(current | behind, current).passed is passed
 
 
 def test_metrics_that_the_published_lists_do_not_have_fail() -> None:
