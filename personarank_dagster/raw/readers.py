@@ -25,7 +25,7 @@ from personarank_dagster.raw.blocks import LineTooLongError, gzip_blocks, plain_
 from personarank_dagster.raw.columns import Columns, FileKind, Spread
 from personarank_dagster.raw.explanations import place_and_problem
 from personarank_dagster.raw.forms import first_bytes, form_error, is_named_gzip, is_named_parquet, text_form
-from personarank_dagster.raw.parquet import parquet_blocks
+from personarank_dagster.raw.parquet.lines import parquet_blocks
 from personarank_dagster.raw.parts import ENDINGS, parts_of
 from personarank_dagster.raw.repeated_keys import count_keys, refuse_repeated_keys
 from personarank_dagster.raw.rows import RowError

@@ -12,7 +12,6 @@ locked by its process; what a killed process leaves behind has no lock and is sw
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +23,7 @@ from upath import UPath
 
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.storage.bucket import BucketPlace, requests_to
-from personarank_dagster.storage.disk import file_sha256, flush, lock_folder, storage_errors, write_flushed
+from personarank_dagster.storage.disk import lock_folder, storage_errors, write_flushed
 from personarank_dagster.storage.manifests import (
     FORMAT_VERSION,
     MANIFEST,
@@ -36,12 +35,10 @@ from personarank_dagster.storage.manifests import (
     encode_manifest,
 )
 from personarank_dagster.storage.places import POINTER, FolderPlace, Place, gone
+from personarank_dagster.storage.written_files import write_and_check
 
 # The first part of a version's name: names sort by the time of publishing.
 STAMP = "%Y%m%dT%H%M%S%f"
-
-# Key under which `write` hands over the sha256 of files that it hashed while it wrote them, by path.
-HASHED = "sha256"
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ class VersionStore:
         """
         version = f"{self._next_stamp()}-{data_version[:8]}"
         with storage_errors(self.root), self.place.staging(version) as staging:
-            details, files = _write_and_check(write, check, staging)
+            details, files = write_and_check(write, check, staging)
             manifest = Manifest(
                 format_version=FORMAT_VERSION,
                 asset=self.asset,
@@ -341,31 +338,3 @@ def _open(place: Place, name: str) -> Version:
             got = "no file" if size is None else size
             raise StorageError(f"{place.root / name / entry.path}: expected {entry.bytes} bytes, got {got}")
     return Version(place, manifest)
-
-
-def _write_and_check(
-    write: Callable[[Path], Mapping[str, Any]], check: Callable[[], None], directory: Path
-) -> tuple[dict[str, Any], list[FileEntry]]:
-    with ThreadPoolExecutor(1) as pool:
-        checked = pool.submit(check)
-        try:
-            details = dict(write(directory))
-            return details, _flushed_entries(directory, details.pop(HASHED, {}))
-        finally:
-            # What is wrong with the content is a better message than what it broke in writing.
-            checked.result()
-
-
-def _flushed_entries(directory: Path, hashed: Mapping[str, str]) -> list[FileEntry]:
-    """Flush all files, and hash those that are not; the one keeps the disk busy, the other the processor."""
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
-    with ThreadPoolExecutor(2) as pool:
-        flushed = pool.map(flush, paths)
-        entries = list(pool.map(lambda path: _entry(directory, path, hashed), paths))
-        list(flushed)
-        return entries
-
-
-def _entry(directory: Path, path: Path, hashed: Mapping[str, str]) -> FileEntry:
-    name = str(path.relative_to(directory))
-    return FileEntry(name, path.stat().st_size, hashed.get(name) or file_sha256(path))

@@ -18,7 +18,8 @@ from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.hashing_writer import HashedFile
-from personarank_dagster.storage.versions import HASHED, Staged, Version
+from personarank_dagster.storage.versions import Staged, Version
+from personarank_dagster.storage.written_files import HASHED
 from personarank_dagster.vectors.mapped_cache import VECTORS, write_lookup
 from personarank_dagster.vectors.matrices import read_array, release_pages, row_lengths, row_parts, save_matrix
 from personarank_dagster.vectors.text_keys import KeyArray

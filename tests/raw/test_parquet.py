@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from personarank_dagster.core.errors import InputError
 from personarank_dagster.raw import ingestion
 from personarank_dagster.raw.bad_lines import ReadRules
-from personarank_dagster.raw.parquet_pages import unpacked_bytes
+from personarank_dagster.raw.parquet.pages import unpacked_bytes
 from tests.raw.files import REVIEW
 
 NAMES = {"user_id", "item_id"}

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from personarank_dagster.core.data_checks import DataCheck, data_checks
 from personarank_dagster.core.texts import TextTemplate
-from personarank_dagster.core.validation import PREVIOUS, DataCheck, Finding, Limits, data_checks
+from personarank_dagster.core.validation import PREVIOUS, Finding, Limits
 from personarank_dagster.defs.platform.declarations import Check, Found
 from personarank_dagster.defs.platform.published_checks import Published, data_limits
 

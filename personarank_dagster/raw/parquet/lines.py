@@ -11,8 +11,8 @@ import polars as pl
 from personarank_dagster.core.errors import InputError
 from personarank_dagster.raw.bad_lines import ReadRules
 from personarank_dagster.raw.blocks import LineTooLongError, Unpacking
-from personarank_dagster.raw.parquet_pages import unpacked_bytes
-from personarank_dagster.raw.parquet_types import Columns, ColumnTypes
+from personarank_dagster.raw.parquet.pages import unpacked_bytes
+from personarank_dagster.raw.parquet.types import Columns, ColumnTypes
 
 PARQUET_ROWS = 1_000
 

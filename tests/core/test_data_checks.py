@@ -8,15 +8,9 @@ import polars as pl
 import pytest
 
 from personarank_dagster.core.aspects import aspect_columns
+from personarank_dagster.core.data_checks import DataCheck, data_checks
 from personarank_dagster.core.texts import TextTemplate
-from personarank_dagster.core.validation import (
-    PREVIOUS,
-    DataCheck,
-    Finding,
-    Limits,
-    data_checks,
-    persona_texts_fit_max_len,
-)
+from personarank_dagster.core.validation import PREVIOUS, Finding, Limits, persona_texts_fit_max_len
 
 # Texts of the good tables have up to 34 words.
 LIMITS = Limits(
