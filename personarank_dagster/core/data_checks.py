@@ -15,8 +15,8 @@ class DataCheck:
     """A check: its asset, what it finds in which tables, how much may be wrong, and what happens if more is.
 
     Instead of tables, a check can read what ingestion counted: `counted` is its name in the metadata. With `drift`
-    it compares the asset's table with that of the version before. A `blocking` one judges a version before that becomes
-    current: for findings with which results would lie.
+    it compares the asset's table with that of the version before. A `blocking` one judges a version before that
+    becomes current: for findings with which results would lie.
     """
 
     name: str

@@ -12,7 +12,8 @@ from upath import UPath
 
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.storage.bucket import bucket_path
-from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.storage.manifests import Provenance, Verdict
+from personarank_dagster.storage.process_identity import this_process
 from personarank_dagster.storage.versions import Version, VersionStore, check_writable
 from tests.object_store import object_store
 
@@ -139,3 +140,35 @@ def test_a_store_that_does_not_answer_is_one_clear_error() -> None:
     store = UPath("s3://bucket/x", endpoint_url="http://127.0.0.1:9", config_kwargs={"retries": {"max_attempts": 0}})
     with pytest.raises(StorageError, match=r"s3://bucket/x: the object store answered: Could not connect"):
         check_writable(store)
+
+
+def test_a_refused_version_is_no_leftover_when_its_maker_is_gone(store: VersionStore) -> None:
+    good = publish(store, "good")
+    bad = store.publish(
+        lambda directory: {},
+        run_id="run",
+        data_version="b" * 8,
+        provenance=MADE_FROM,
+        judge=lambda staged: [Verdict("check", False)],
+    )
+    assert (store.current(), store.leftovers()) == (good, [])
+    assert store.open(bad.name).manifest.refusal == "check"
+
+
+def test_a_version_that_is_leased_is_not_removed_and_one_being_removed_is_not_leased(
+    store: VersionStore, elsewhere: VersionStore
+) -> None:
+    first, _ = publish(store, "one"), publish(store, "two")
+    with elsewhere.place.lease(first.name):
+        assert not store.remove(first.name)
+    (store.root / first.name / ".removing").write_bytes(this_process().encode())
+    with pytest.raises(StorageError, match="is not there any more"):
+        elsewhere.rollback(first.name)
+    assert text_of(elsewhere.current()) == "two"
+
+
+def test_a_removal_that_was_killed_before_it_removed_keeps_nobody_from_a_version(store: VersionStore) -> None:
+    first, _ = publish(store, "one"), publish(store, "two")
+    host = this_process().partition(":")[0]
+    (store.root / first.name / ".removing").write_bytes(f"{host}:{2**22 + 1}:0".encode())
+    assert store.rollback(first.name) == first

@@ -2,6 +2,7 @@ import json
 import os
 import resource
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 
 from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.storage.disk import content_hash, link
-from personarank_dagster.storage.manifests import Provenance
-from personarank_dagster.storage.versions import Version, VersionStore
+from personarank_dagster.storage.manifests import Provenance, Verdict
+from personarank_dagster.storage.versions import Staged, Version, VersionStore
 
 MADE_FROM = Provenance(code_version="1", inputs={"raw/gt": "r"})
 
@@ -135,3 +136,99 @@ def test_a_link_follows_the_newest_target_and_never_replaces_a_real_file(tmp_pat
     assert os.readlink(tmp_path / "out" / "current") == "../b"
     with pytest.raises(StorageError, match="expected a link that this program made"):
         link(tmp_path / "a", tmp_path / "b")
+
+
+REFUSED = Verdict("ids_are_non_empty", False, {"bad": 1})
+
+
+def refuse(store: VersionStore, text: str) -> Version:
+    def write(directory: Path) -> dict[str, int]:
+        (directory / "data.txt").write_text(text)
+        return {}
+
+    return store.publish(
+        write, run_id="run", data_version=content_hash(text), provenance=MADE_FROM, judge=lambda staged: [REFUSED]
+    )
+
+
+def test_a_refused_version_stays_for_inspection_and_the_accepted_one_current(store: VersionStore) -> None:
+    good, bad = publish(store, "good"), refuse(store, "bad")
+    assert store.current() == good
+    assert (store.newest(), store.names()) == (bad, [good.name, bad.name])
+    assert store.open(bad.name).manifest.refusal == "ids_are_non_empty, bad 1"
+    assert store.refused() == [bad.name]
+    assert store.made_by("run") == good
+
+
+def test_where_every_version_was_refused_nothing_is_current_and_no_pointer_lost(store: VersionStore) -> None:
+    refuse(store, "bad")
+    assert store.current_name() is None
+    assert store.find_current() is None
+
+
+def test_what_is_judged_is_what_was_written(store: VersionStore) -> None:
+    seen: list[str] = []
+
+    def judge(staged: Staged) -> list[Verdict]:
+        seen.append((staged.directory / "data.txt").read_text())
+        assert store.names() == []
+        return []
+
+    def write(directory: Path) -> dict[str, int]:
+        (directory / "data.txt").write_text("written")
+        return {}
+
+    store.publish(write, run_id="run", data_version="d" * 8, provenance=MADE_FROM, judge=judge)
+    assert seen == ["written"]
+
+
+def test_only_with_force_one_goes_back_to_what_was_refused(store: VersionStore) -> None:
+    first, bad, last = publish(store, "first"), refuse(store, "bad"), publish(store, "last")
+    with pytest.raises(StorageError, match=r"was not accepted: ids_are_non_empty, bad 1; --force goes back to it"):
+        store.rollback(bad.name)
+    assert store.current() == last
+    assert store.rollback() == first
+    assert store.rollback(bad.name, force=True) == bad
+    assert store.current() == bad
+
+
+def test_refused_versions_count_for_nothing_that_is_kept(store: VersionStore) -> None:
+    names = [publish(store, "1"), refuse(store, "2"), publish(store, "3"), publish(store, "4"), refuse(store, "5")]
+    first, refused, *_ = (version.name for version in names)
+    assert store.removable(2) == [first, refused]
+
+
+def test_a_clock_that_goes_back_does_not_change_which_version_is_the_newest(
+    store: VersionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime(2001, 1, 1, tzinfo=tz)
+
+    first = publish(store, "first")
+    monkeypatch.setattr("personarank_dagster.storage.versions.datetime", Earlier)
+    second, third = publish(store, "second"), publish(store, "third")
+    assert store.names() == [first.name, second.name, third.name]
+    assert store.previous() == second
+
+
+def test_nothing_is_pointed_to_that_is_not_there(store: VersionStore) -> None:
+    good, old = publish(store, "good"), publish(store, "old")
+    store.rollback(good.name)
+    assert store.remove(old.name)
+    with pytest.raises(StorageError, match="is not there any more"):
+        store.place.point_to(old.name)
+    assert store.current() == good
+
+
+def test_a_rollback_keeps_its_target_from_being_removed_while_it_hashes(
+    store: VersionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, last = publish(store, "target"), publish(store, "last")
+    removed: list[bool] = []
+    monkeypatch.setattr(Version, "damage", lambda version: removed.append(store.remove(version.name)) or [])
+    assert store.rollback(target.name) == target
+    assert removed == [False]
+    assert store.current().directory.exists()
+    assert store.remove(last.name)

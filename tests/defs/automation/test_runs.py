@@ -1,6 +1,7 @@
 """Materialisation in this process, of the cheap assets, on the committed sample data."""
 
-from collections.abc import Iterator
+import gzip
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from personarank_dagster.defs.inputs.assets import raw_files
 from personarank_dagster.defs.platform.snapshots import content_of
 from personarank_dagster.raw import ingestion
 from personarank_dagster.raw.bad_lines import ReadRules
+from tests.workspace import copy_sample
 
 
 @pytest.fixture
@@ -105,7 +107,62 @@ def test_candidates_of_any_finite_scores_are_published_with_their_picture(
     assert str(event.metadata["distributions"].value).startswith("![candidate score")
 
 
-def test_a_failing_blocking_check_stops_what_comes_after_it(
+@pytest.fixture
+def blank_id(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Has the candidates read with one item's id that is wrapped in white space; the second call ends it."""
+    read, blank = ingestion.read_candidates, [True]
+
+    def read_with_a_blank_id(path: Path, rules: ReadRules) -> ingestion.Ingested:
+        ingested = read(path, rules)
+        wrapped = pl.when(pl.int_range(pl.len()) == 0).then(pl.col("item_id") + " ").otherwise("item_id")
+        return replace(ingested, table=ingested.table.with_columns(item_id=wrapped)) if blank[0] else ingested
+
+    monkeypatch.setattr(ingestion, "read_candidates", read_with_a_blank_id)
+
+    def switch() -> None:
+        blank[0] = not blank[0]
+
+    return switch
+
+
+def test_a_version_that_a_blocking_check_refuses_is_never_current(
+    instance: dg.DagsterInstance, blank_id: Callable[[], None]
+) -> None:
+    blank_id()
+    assert run(instance, "candidates").failures == {}
+    good = project.versions("candidates", "amazon").current()
+    blank_id()
+    outcome = run(instance, "candidates", force=True)
+    assert "refused: ids_of_candidates_are_non_empty, bad 1" in outcome.failures["candidates"]
+    assert f"{good.name} stays current" in outcome.failures["candidates"]
+    assert project.versions("candidates", "amazon").current() == good
+    event = materialization(instance, "candidates")
+    assert event is not None
+    assert event.metadata["version"].value == good.name
+
+
+def test_a_refused_asset_is_stale_with_its_verdict_until_something_changes(
+    instance: dg.DagsterInstance, blank_id: Callable[[], None]
+) -> None:
+    assert run(instance, "candidates").failures.keys() == {"candidates"}
+    (reason,) = plan_run(defs, project, "amazon", select="candidates").reasons.values()
+    assert reason.startswith("refused: ids_of_candidates_are_non_empty, bad 1")
+    blank_id()
+    assert run(instance, "candidates").failures == {}
+    assert plan_run(defs, project, "amazon", select="candidates").reasons == {}
+
+
+def test_what_a_blocking_check_found_of_a_refused_version_is_recorded(
+    instance: dg.DagsterInstance, blank_id: Callable[[], None]
+) -> None:
+    run(instance, "candidates")
+    key = dg.AssetCheckKey(dg.AssetKey("candidates"), "ids_of_candidates_are_non_empty")
+    (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
+    evaluation = record.event.dagster_event.asset_check_evaluation_data  # type: ignore[union-attr]
+    assert (evaluation.passed, evaluation.partition, evaluation.metadata["bad"].value) == (False, "amazon", 1)
+
+
+def test_nothing_is_made_from_a_refused_version(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = ingestion.read_personas
@@ -116,10 +173,29 @@ def test_a_failing_blocking_check_stops_what_comes_after_it(
         return replace(ingested, table=ingested.table.with_columns(item_id=blank))
 
     monkeypatch.setattr(ingestion, "read_personas", read_with_a_blank_id)
-    outcome = run(instance, "personas,selected_personas")
-    assert "ids_of_personas_are_non_empty" in str(outcome.failures)
+    assert run(instance, "personas,selected_personas").failures.keys() == {"personas"}
+    alone = run(instance, "selected_personas", force=True)
+    assert "personas (amazon): nothing published" in alone.failures["selected_personas"]
     assert project.versions("selected_personas", "amazon").find_current() is None
-    assert materialization(instance, "selected_personas") is None
+
+
+def test_a_raw_file_that_changes_while_it_is_read_stops_the_step(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copy_sample(tmp_path)
+    monkeypatch.setenv("PERSONARANK_CONFIG_DIR", str(tmp_path / "configs"))
+    read, path = ingestion.read_ground_truth, project.dataset("amazon").raw_path("gt")
+
+    def read_and_replace(path: Path, rules: ReadRules) -> ingestion.Ingested:
+        ingested = read(path, rules)
+        path.write_bytes(path.read_bytes() + gzip.compress(b"\n"))
+        return ingested
+
+    monkeypatch.setattr(ingestion, "read_ground_truth", read_and_replace)
+    outcome = run(instance, "ground_truth")
+    assert "amazon: raw/gt must stay as it is while a run reads it" in outcome.failures["ground_truth"]
+    assert project.versions("ground_truth", "amazon").names() == []
+    assert path.exists()
 
 
 def test_checks_are_recorded_for_their_partition(instance: dg.DagsterInstance) -> None:

@@ -136,6 +136,50 @@ def test_the_sensor_requests_a_run_of_each_dataset_for_its_present_contents(inst
     assert after[1] != before[1]
 
 
+def test_neither_schedule_nor_sensor_asks_for_what_a_run_already_makes(instance: dg.DagsterInstance) -> None:
+    (request,) = tick(instance, NIGHT)
+    making = instance.create_run_for_job(
+        defs.resolve_job_def("full_refresh_job"),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={PARTITION_NAME_TAG: "amazon"},
+        asset_selection=frozenset({dg.AssetKey("candidates")}),
+    )
+    expected = f"amazon: run {making.run_id[:8]} is making it"
+    assert (tick(instance, NIGHT), run_for_raw_files(project, "amazon", instance)) == (expected, expected)
+    instance.report_run_failed(making)
+    assert tick(instance, NIGHT) == [request]
+
+
+def test_the_sensor_tries_contents_on_which_a_run_failed_again_but_not_at_once(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = run_for_raw_files(project, "amazon", instance)
+    assert isinstance(request, dg.RunRequest)
+    tags = {**request.tags, PARTITION_NAME_TAG: "amazon"}
+    for _ in range(2):
+        failed = instance.create_run_for_job(defs.resolve_job_def("full_refresh_job"), tags=tags)
+        instance.report_run_failed(failed)
+    assert "the last run on these contents failed; trying again in" in str(
+        run_for_raw_files(project, "amazon", instance)
+    )
+    later = time.time() + 121
+    monkeypatch.setattr("personarank_dagster.defs.automation.due.time.time", lambda: later)
+    assert isinstance(run_for_raw_files(project, "amazon", instance), dg.RunRequest)
+
+
+def test_an_edit_of_a_setting_is_nothing_for_the_sensor_of_raw_files(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    for asset in ["personas", "histories", "candidates", "ground_truth", "selected_personas"]:
+        assert not execute(defs, plan_run(defs, project, "amazon", select=asset), instance).failures
+    edit = tmp_path / "configs/amazon/data.yaml"
+    edit.write_text(edit.read_text() + "\nmax_bad_share: 0.5\n")
+    stale = reasons_to_run(project, ["candidates"], "amazon")
+    assert stale == {"candidates": "its settings changed: max_bad_share"}
+    requested = run_for_raw_files(project, "amazon", instance)
+    assert "candidates" not in {key.path[-1] for key in getattr(requested, "asset_selection", [])}
+
+
 def test_the_sensor_waits_until_a_file_lies_still(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
