@@ -43,7 +43,11 @@ class Verdict(msgspec.Struct, frozen=True):
     numbers: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        return ", ".join([self.check, *(f"{name} {value}" for name, value in self.numbers.items())])
+        return ", ".join([self.check, *(f"{name} {_short(value)}" for name, value in self.numbers.items())])
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
