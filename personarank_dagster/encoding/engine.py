@@ -1,29 +1,33 @@
 """The one encoding engine: texts in, unit vectors out, near the arithmetic limit of the machine.
 
-Texts are tokenised once, in windows, in a thread of their own; batches are cut from them by a budget of tokens,
-similar lengths together. Where the model allows it they run packed (see `packed`), else padded, as
-sentence-transformers does it. Pooling and whatever follows it is the model's own.
+Texts are tokenised once, in windows, in threads of their own; batches are cut from them by a budget of tokens,
+similar lengths together (see `token_batches`). Where the model allows it they run packed (see `packed`), else padded,
+as sentence-transformers does it. Pooling and whatever follows it is the model's own. A GPU is given the next batch
+before the vectors of the last one are asked for, so that it never waits.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from personarank_dagster.core.encoders import EncodedTexts, Side
 from personarank_dagster.core.profiles import unit_rows
-from personarank_dagster.encoding.packed import PackedTransformer, can_pack, runs
+from personarank_dagster.encoding.attention import Layout
+from personarank_dagster.encoding.packed import PackedTransformer, can_pack
+from personarank_dagster.encoding.token_batches import Batch, text_reader
 
 Precision = Literal["fp32", "bf16"]
 
 # Tokens of a batch: on a CPU few enough for its caches, on a GPU enough to fill it.
-CPU_TOKENS, GPU_TOKENS = 4_096, 32_768
+CPU_TOKENS, GPU_TOKENS = 4_096, 65_536
+
+# Batches that a GPU has been given and whose vectors nobody has asked for yet.
+GPU_AHEAD = 2
 
 # What the packed way must agree with before it is used; with the lengths that go wrong first.
 PROBES = (
@@ -34,24 +38,15 @@ PROBES = (
 MIN_COSINE: dict[Precision, float] = {"fp32": 0.99999, "bf16": 0.999}
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """A text, its place among all texts, its token ids, and whether it was longer than the model reads."""
-
-    place: int
-    text: str
-    ids: list[int]
-    cut: bool
-
-
 class Engine:
     """Encodes texts of one side with one model, whose weights and settings it leaves as they are."""
 
     def __init__(self, model: SentenceTransformer, precision: Precision = "fp32", side: Side = "document") -> None:
         self.model, self.precision = model, precision
-        self.budget = CPU_TOKENS if model.device.type == "cpu" else GPU_TOKENS
-        self.tokenizer = _own_tokenizer(model)
+        on_gpu = model.device.type == "cuda"
+        self.budget, self.ahead = (GPU_TOKENS, GPU_AHEAD) if on_gpu else (CPU_TOKENS, 0)
         self.prompt = model.prompts.get(side) or ""
+        self.reader = text_reader(model, self.prompt)
         self.packed = self._pack()
 
     @property
@@ -64,77 +59,54 @@ class Engine:
 
         Where texts come sorted by length, batches are full. When memory runs out, the budget is halved for good.
         """
+        begun: deque[_Begun] = deque()
         for batch in self._batches(windows):
-            yield from self._encode(batch)
+            begun.extend(self._begin(batch))
+            while len(begun) > self.ahead:
+                yield begun.popleft().finished()
+        for one in begun:
+            yield one.finished()
 
-    def _batches(self, windows: Iterable[Sequence[str]]) -> Iterator[list[Tokens]]:
-        batch: list[Tokens] = []
-        size = 0
-        for window in self._tokenized(windows):
-            for one in sorted(window, key=lambda one: -len(one.ids)):
-                if batch and size + len(one.ids) > self.budget:
-                    yield batch
-                    batch, size = [], 0
-                batch.append(one)
-                size += len(one.ids)
-        if batch:
-            yield batch
+    def _batches(self, windows: Iterable[Sequence[str]]) -> Iterator[Batch]:
+        for rest in self.reader.windows(windows):
+            while rest.texts:
+                number = rest.within(self.budget)
+                yield rest.part(0, number)
+                rest = rest.part(number)
 
-    def _tokenized(self, windows: Iterable[Sequence[str]]) -> Iterator[list[Tokens]]:
-        """Tokens of each window; those of the next are made while the caller works."""
-        with ThreadPoolExecutor(1) as pool:
-            coming: Future[list[Tokens]] | None = None
-            place = 0
-            for window in windows:
-                ready, coming = coming, pool.submit(self._tokenize, place, window)
-                place += len(window)
-                if ready:
-                    yield ready.result()
-            if coming:
-                yield coming.result()
-
-    def _tokenize(self, place: int, texts: Sequence[str]) -> list[Tokens]:
-        encodings = self.tokenizer.encode_batch_fast([self.prompt + text for text in texts])
-        return [
-            Tokens(place + i, text, encoding.ids, bool(encoding.overflowing))
-            for i, (text, encoding) in enumerate(zip(texts, encodings, strict=True))
-        ]
-
-    def _encode(self, batch: list[Tokens]) -> Iterator[EncodedTexts]:
+    def _begin(self, batch: Batch) -> Iterator["_Begun"]:
         try:
             vectors = self._packed_vectors(self.packed, batch) if self.packed else self._padded_vectors(batch)
         except RuntimeError as error:
-            if len(batch) == 1 or not _is_out_of_memory(error):
+            if len(batch.texts) == 1 or not _is_out_of_memory(error):
                 raise
             self.budget = max(1, self.budget // 2)
         else:
-            places, cut = [one.place for one in batch], [one.cut for one in batch]
-            yield EncodedTexts(np.array(places), unit_rows(vectors.float().cpu().numpy()), np.array(cut))
+            yield _begun(batch, vectors.float())
             return
-        half = len(batch) // 2
-        yield from self._encode(batch[:half])
-        yield from self._encode(batch[half:])
+        half = len(batch.texts) // 2
+        yield from self._begin(batch.part(0, half))
+        yield from self._begin(batch.part(half))
 
     @torch.inference_mode()
-    def _packed_vectors(self, transformer: PackedTransformer, batch: list[Tokens]) -> Tensor:
-        lengths = [len(one.ids) for one in batch]
-        ids = torch.from_numpy(np.concatenate([np.array(one.ids, dtype=np.int64) for one in batch]))
-        hidden = transformer(_to_device(ids, self.model.device), lengths).float()
-        return torch.cat(
-            [self._pooled(hidden[rows].view(number, length, -1)) for rows, number, length in runs(lengths)]
-        )
+    def _packed_vectors(self, transformer: PackedTransformer, batch: Batch) -> Tensor:
+        hidden = transformer(batch.ids, batch.lengths).float()
+        layout = Layout(batch.lengths, hidden.device)
+        if hidden.device.type == "cuda":
+            return self._pooled(layout.padded(hidden), layout.mask)
+        runs = [hidden[rows].view(number, length, -1) for rows, number, length in layout.runs]
+        return torch.cat([self._pooled(run, torch.ones(run.shape[:2], dtype=torch.bool)) for run in runs])
 
-    def _pooled(self, hidden: Tensor) -> Tensor:
-        """What the model makes of token vectors (texts, length, dimension) without padding."""
-        mask = torch.ones(hidden.shape[:2], dtype=torch.int64, device=hidden.device)
-        features: dict[str, Tensor] = {"token_embeddings": hidden, "attention_mask": mask}
+    def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """What the model makes of token vectors (texts, length, dimension), where the mask (texts, length) is true."""
+        features: dict[str, Tensor] = {"token_embeddings": hidden, "attention_mask": mask.long()}
         for module in list(self.model.children())[1:]:
             features = module(features)
         return features["sentence_embedding"]
 
-    def _padded_vectors(self, batch: list[Tokens]) -> Tensor:
+    def _padded_vectors(self, batch: Batch) -> Tensor:
         with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            return self._by_the_model([one.text for one in batch])
+            return self._by_the_model(batch.texts)
 
     def _by_the_model(self, texts: list[str]) -> Tensor:
         """Vectors as sentence-transformers itself computes them, in one batch."""
@@ -148,25 +120,37 @@ class Engine:
         if not can_pack(transformer):
             return None
         packed = PackedTransformer(transformer, torch.bfloat16 if self.precision == "bf16" else torch.float32)
+        probes = self.reader.read(PROBES)
         try:
-            vectors = self._packed_vectors(packed, self._tokenize(0, PROBES))
+            vectors = self._packed_vectors(packed, probes)
         except (RuntimeError, KeyError):
             return None
-        expected = self._by_the_model(list(PROBES))
+        expected = self._by_the_model(probes.texts)
         cosines = torch.nn.functional.cosine_similarity(vectors.float(), expected.float())
         return packed if bool((cosines >= MIN_COSINE[self.precision]).all()) else None
 
 
-def _own_tokenizer(model: SentenceTransformer) -> Tokenizer:
-    """A copy of the model's tokenizer that cuts at its maximum length and does not pad."""
-    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(int(model.max_seq_length or model.tokenizer.model_max_length))
-    return tokenizer
+@dataclass(frozen=True)
+class _Begun:
+    """A batch whose vectors (texts, dimension) are on their way from the device."""
+
+    batch: Batch
+    vectors: Tensor
+    arrived: torch.cuda.Event | None
+
+    def finished(self) -> EncodedTexts:
+        """Wait for them."""
+        if self.arrived:
+            self.arrived.synchronize()
+        return EncodedTexts(self.batch.places, unit_rows(self.vectors.numpy()), self.batch.cut)
 
 
-def _to_device(ids: Tensor, device: torch.device) -> Tensor:
-    return ids.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else ids.to(device)
+def _begun(batch: Batch, vectors: Tensor) -> _Begun:
+    if vectors.device.type != "cuda":
+        return _Begun(batch, vectors.cpu(), None)
+    on_host, arrived = vectors.to("cpu", non_blocking=True), torch.cuda.Event()
+    arrived.record()
+    return _Begun(batch, on_host, arrived)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,23 +1,24 @@
 """BERT and XLM-RoBERTa without padding: the tokens of a batch stand in one matrix, one text after another.
 
-Linear layers see no padding, and attention runs within each text. A text's vector depends on that text alone, to the
-last bit, whatever stands beside it: rows of a matrix product do not depend on the number of rows (which is kept a
-multiple of `ROWS`, since very few rows take another way), and texts attend in groups of equal length.
+Linear layers see no padding, and attention runs within each text. On a CPU a text's vector depends on that text
+alone, to the last bit, whatever stands beside it: rows of a matrix product do not depend on the number of rows (which
+is kept a multiple of `ROWS`, since very few rows take another way), and texts attend in groups of equal length. On a
+GPU the library chooses products by the number of rows, so that the last bits of bf16 differ with the batch.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import embedding, layer_norm, linear
 from transformers import BertModel, RobertaModel, XLMRobertaModel
+from transformers.activations import GELUActivation
+
+from personarank_dagster.core.profiles import IntArray
+from personarank_dagster.encoding.attention import Attend, Layout, attention_for, to_device
 
 ROWS = 256
-
-# Texts of one length that stand side by side: their rows of the packed matrix, their number, their length.
-Run = tuple[slice, int, int]
 
 # Position of a text's first token.
 FIRST_POSITION: dict[type, Callable[[Any], int]] = {
@@ -25,6 +26,8 @@ FIRST_POSITION: dict[type, Callable[[Any], int]] = {
     RobertaModel: lambda model: int(model.config.pad_token_id) + 1,
     XLMRobertaModel: lambda model: int(model.config.pad_token_id) + 1,
 }
+
+Rows = Callable[[Tensor], Tensor]
 
 
 class PackedTransformer:
@@ -41,27 +44,16 @@ class PackedTransformer:
         self.norm = _norm(embeddings.LayerNorm, dtype)
         self.layers = [_Layer(layer, dtype) for layer in model.encoder.layer]
 
-    def __call__(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:
+    def __call__(self, ids: IntArray, lengths: IntArray) -> Tensor:
         """Token vectors (tokens, dimension) of the texts whose token ids stand one after another in `ids`."""
-        groups = runs(lengths)
-        positions = torch.cat([torch.arange(length).repeat(number) for _, number, length in groups])
-        positions = positions.to(self.device) + self.first_position
-        padding = -len(ids) % ROWS
-        hidden = (self.words[ids] + self.places[positions]).to(self.dtype)
+        layout = Layout(lengths, self.device)
+        words = embedding(to_device(ids, self.device), self.words)
+        hidden = (words + embedding(layout.positions + self.first_position, self.places)).to(self.dtype)
+        padding = -len(ids) % ROWS if self.device.type == "cpu" else 0
         hidden = self.norm(nn.functional.pad(hidden, (0, 0, 0, padding)))
         for layer in self.layers:
-            hidden = layer(hidden, groups)
+            hidden = layer(hidden, layout)
         return hidden[: len(ids)]
-
-
-def runs(lengths: Sequence[int]) -> list[Run]:
-    """Runs of equal lengths, in order."""
-    found, row = [], 0
-    for length, equal in groupby(lengths):
-        number = len(list(equal))
-        found.append((slice(row, row + number * length), number, length))
-        row += number * length
-    return found
 
 
 def can_pack(model: Any) -> bool:
@@ -76,30 +68,31 @@ class _Layer:
     def __init__(self, layer: Any, dtype: torch.dtype) -> None:
         own, output = layer.attention.self, layer.attention.output
         self.heads = own.num_attention_heads
+        self.attend: Attend = attention_for(output.dense.weight.device, dtype)
         self.to_qkv = _linear([own.query, own.key, own.value], dtype)
         self.to_output, self.norm = _linear([output.dense], dtype), _norm(output.LayerNorm, dtype)
-        self.widen, self.activation = (
-            _linear([layer.intermediate.dense], dtype),
-            layer.intermediate.intermediate_act_fn,
-        )
+        self.widen = _activated(layer.intermediate, dtype)
         self.narrow, self.last_norm = _linear([layer.output.dense], dtype), _norm(layer.output.LayerNorm, dtype)
 
-    def __call__(self, hidden: Tensor, groups: list[Run]) -> Tensor:
-        attended = self._attend(self.to_qkv(hidden), groups)
+    def __call__(self, hidden: Tensor, layout: Layout) -> Tensor:
+        query, key, value = self.to_qkv(hidden).unflatten(1, (3, self.heads, -1)).unbind(1)
+        attended = self.attend(query, key, value, layout).flatten(1)
         hidden = self.norm(self.to_output(attended).add_(hidden))
-        return self.last_norm(self.narrow(self.activation(self.widen(hidden))).add_(hidden))
-
-    def _attend(self, qkv: Tensor, groups: list[Run]) -> Tensor:
-        attended = qkv.new_zeros(len(qkv), qkv.shape[1] // 3)
-        for rows, number, length in groups:
-            # (3, texts, heads, length, dimension of a head)
-            query, key, value = qkv[rows].view(number, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            mixed = scaled_dot_product_attention(query, key, value)
-            attended[rows] = mixed.transpose(1, 2).reshape(number * length, -1)
-        return attended
+        return self.last_norm(self.narrow(self.widen(hidden)).add_(hidden))
 
 
-def _linear(layers: list[Any], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def _activated(intermediate: Any, dtype: torch.dtype) -> Rows:
+    """The widening layer with its activation."""
+    layer, activation = intermediate.dense, intermediate.intermediate_act_fn
+    if layer.weight.device.type == "cuda" and dtype != torch.float32 and isinstance(activation, GELUActivation):
+        # One kernel instead of two; its tanh differs from the error function by less than bf16 can tell.
+        weight, bias = layer.weight.detach().to(dtype).t(), layer.bias.detach().to(dtype)
+        return lambda rows: torch._addmm_activation(bias, rows, weight, use_gelu=True)
+    widen = _linear([layer], dtype)
+    return lambda rows: activation(widen(rows))
+
+
+def _linear(layers: list[Any], dtype: torch.dtype) -> Rows:
     """One matrix product for layers of the same input."""
     weight = torch.cat([layer.weight.detach() for layer in layers]).to(dtype)
     bias = torch.cat([layer.bias.detach() for layer in layers]).to(dtype)
@@ -111,6 +104,6 @@ def _linear(layers: list[Any], dtype: torch.dtype) -> Callable[[Tensor], Tensor]
     return lambda rows: linear(rows, weight, bias)
 
 
-def _norm(layer: Any, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+def _norm(layer: Any, dtype: torch.dtype) -> Rows:
     weight, bias = layer.weight.detach().to(dtype), layer.bias.detach().to(dtype)
     return lambda rows: layer_norm(rows, weight.shape, weight, bias, layer.eps)

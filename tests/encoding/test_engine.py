@@ -83,8 +83,8 @@ def test_out_of_memory_halves_the_budget_and_goes_on(tiny_model_path: str, monke
     compute, sizes = engine._packed_vectors, []
 
     def fail_when_large(transformer, batch):  # type: ignore[no-untyped-def]
-        sizes.append(len(batch))
-        if len(batch) > 4:
+        sizes.append(len(batch.texts))
+        if len(batch.texts) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return compute(transformer, batch)
 

@@ -1,0 +1,125 @@
+"""Attention within texts that stand one after another in one matrix, by the way that suits the device.
+
+Each way takes queries, keys and values of shape (tokens, heads, dimension of a head) and gives what they attend to, of
+the same shape. They agree within rounding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from personarank_dagster.core.profiles import IntArray
+
+# Texts of one length that stand side by side: their rows of the matrix, their number, their length.
+Run = tuple[slice, int, int]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Texts of so many tokens each, one after another. What a way of attention needs is made once, when asked for."""
+
+    lengths: IntArray
+    device: torch.device
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Runs of equal lengths, in order."""
+        found, row = [], 0
+        for length, equal in groupby(self.lengths.tolist()):
+            number = len(list(equal))
+            found.append((slice(row, row + number * length), number, length))
+            row += number * length
+        return found
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.lengths.max())
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Position of each token within its text, from 0."""
+        return to_device(self._positions, self.device)
+
+    @cached_property
+    def bounds(self) -> Tensor:
+        """Rows where the texts begin, and where the last one ends: (texts + 1,) in int32."""
+        return to_device(np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32), self.device)
+
+    @cached_property
+    def cells(self) -> Tensor:
+        """Place of each token in a matrix (texts, longest) that is read row by row."""
+        texts = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return to_device(texts * self.longest + self._positions, self.device)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """Which cells of a matrix (texts, longest) hold a token."""
+        return to_device(np.arange(self.longest) < self.lengths[:, None], self.device)
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """The rows (tokens, …) as (texts, longest, …), zeros where a text has ended."""
+        cells = rows.new_zeros((len(self.lengths) * self.longest, *rows.shape[1:]))
+        return cells.index_copy(0, self.cells, rows).view(len(self.lengths), self.longest, *rows.shape[1:])
+
+    @cached_property
+    def _positions(self) -> IntArray:
+        begins = np.cumsum(self.lengths) - self.lengths
+        return np.arange(self.lengths.sum()) - np.repeat(begins, self.lengths)
+
+
+Attend = Callable[[Tensor, Tensor, Tensor, Layout], Tensor]
+
+
+def by_runs(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+    """One call for each run of equal lengths: a text's result depends on that text alone, to the last bit."""
+    # Rows after the last text may fill the matrix up; nothing reads them.
+    attended = value.new_zeros(value.shape)
+    for rows, number, length in layout.runs:
+        # (texts, heads, length, dimension of a head)
+        of_run = [part[rows].unflatten(0, (number, length)).transpose(1, 2) for part in (query, key, value)]
+        attended[rows] = scaled_dot_product_attention(*of_run).transpose(1, 2).flatten(0, 1)
+    return attended
+
+
+def padded(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+    """One call for all texts, filled up to the longest."""
+    of_texts = [layout.padded(part).transpose(1, 2) for part in (query, key, value)]
+    attended = scaled_dot_product_attention(*of_texts, attn_mask=layout.mask[:, None, None, :])
+    return attended.transpose(1, 2).flatten(0, 1)[layout.cells]
+
+
+def variable_length(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
+    """One call for all texts without padding, in half precision on a GPU."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    bounds, longest = layout.bounds, layout.longest
+    attended: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest)
+    return attended
+
+
+def attention_for(device: torch.device, dtype: torch.dtype) -> Attend:
+    """The way that is fastest there, of those that this version of torch has."""
+    if device.type == "cpu":
+        return by_runs
+    return variable_length if dtype in (torch.bfloat16, torch.float16) and _has_variable_length() else padded
+
+
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """The numbers on the device; nothing waits for them to arrive there."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _has_variable_length() -> bool:
+    try:
+        from torch.nn.attention import varlen
+    except ImportError:
+        return False
+    return hasattr(varlen, "varlen_attn")

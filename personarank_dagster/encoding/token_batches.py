@@ -1,0 +1,85 @@
+"""Texts become token ids, in a thread of their own while the device computes, and token ids become batches."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+
+from personarank_dagster.core.profiles import IntArray
+
+# Windows that are tokenised before they are asked for.
+AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts that are computed together, longest first.
+
+    `places` are theirs among all texts, `ids` (tokens,) their token ids one after another, `lengths` how many each
+    has, `cut` whether the text was longer than the model reads.
+    """
+
+    texts: list[str]
+    places: IntArray
+    ids: IntArray
+    lengths: IntArray
+    cut: npt.NDArray[np.bool_]
+
+    def part(self, begin: int, end: int | None = None) -> "Batch":
+        """The texts from `begin` to `end`."""
+        tokens = slice(int(self.lengths[:begin].sum()), int(self.lengths[:end].sum()))
+        texts = slice(begin, end)
+        return Batch(self.texts[texts], self.places[texts], self.ids[tokens], self.lengths[texts], self.cut[texts])
+
+    def within(self, budget: int) -> int:
+        """How many of the first texts have no more tokens than the budget together; one at least."""
+        return max(1, int(np.searchsorted(np.cumsum(self.lengths), budget, side="right")))
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """Makes token ids of texts as the model reads them: after the prompt, cut at its maximum length, not padded."""
+
+    tokenizer: Tokenizer
+    prompt: str = ""
+
+    def windows(self, windows: Iterable[Sequence[str]]) -> Iterator[Batch]:
+        """Each window as one batch; places count the texts of all windows from 0. The next are made meanwhile."""
+        coming: deque[Future[Batch]] = deque()
+        place = 0
+        with ThreadPoolExecutor(AHEAD) as pool:
+            for window in windows:
+                coming.append(pool.submit(self.read, window, place))
+                place += len(window)
+                if len(coming) > AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+    def read(self, texts: Sequence[str], place: int = 0) -> Batch:
+        """The texts as one batch, the first of them at `place`."""
+        encodings = self.tokenizer.encode_batch_fast([self.prompt + text for text in texts])
+        lengths = np.array([len(encoding) for encoding in encodings], dtype=np.int64)
+        order = np.argsort(-lengths, kind="stable")
+        ids = chain.from_iterable(encodings[i].ids for i in order)
+        return Batch(
+            texts=[texts[i] for i in order],
+            places=order + place,
+            ids=np.fromiter(ids, dtype=np.int64, count=int(lengths.sum())),
+            lengths=lengths[order],
+            cut=np.array([bool(encodings[i].overflowing) for i in order], dtype=np.bool_),
+        )
+
+
+def text_reader(model: SentenceTransformer, prompt: str = "") -> TextReader:
+    """With a copy of the model's tokenizer."""
+    tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(int(model.max_seq_length or model.tokenizer.model_max_length))
+    return TextReader(tokenizer, prompt)
