@@ -1,7 +1,7 @@
 """Attention within texts that stand one after another in one matrix, by the way that suits the device.
 
-Each way takes queries, keys and values of shape (tokens, heads, dimension of a head) and gives what they attend to, of
-the same shape. They agree within rounding.
+Each way takes queries, keys and values of shape (tokens, heads, dimension of a head) and gives what they attend to,
+of the same shape. They agree within rounding.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -83,15 +84,15 @@ def by_runs(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor
     attended = value.new_zeros(value.shape)
     for rows, number, length in layout.runs:
         # (texts, heads, length, dimension of a head)
-        of_run = [part[rows].unflatten(0, (number, length)).transpose(1, 2) for part in (query, key, value)]
-        attended[rows] = scaled_dot_product_attention(*of_run).transpose(1, 2).flatten(0, 1)
+        q, k, v = (part[rows].view(number, length, *part.shape[1:]).transpose(1, 2) for part in (query, key, value))
+        attended[rows] = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
     return attended
 
 
 def padded(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
     """One call for all texts, filled up to the longest."""
-    of_texts = [layout.padded(part).transpose(1, 2) for part in (query, key, value)]
-    attended = scaled_dot_product_attention(*of_texts, attn_mask=layout.mask[:, None, None, :])
+    q, k, v = (layout.padded(part).transpose(1, 2) for part in (query, key, value))
+    attended = scaled_dot_product_attention(q, k, v, attn_mask=layout.mask[:, None, None, :])
     return attended.transpose(1, 2).flatten(0, 1)[layout.cells]
 
 
@@ -100,7 +101,8 @@ def variable_length(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -
     from torch.nn.attention.varlen import varlen_attn
 
     bounds, longest = layout.bounds, layout.longest
-    attended: Tensor = varlen_attn(query, key, value, bounds, bounds, longest, longest)
+    attended = varlen_attn(query, key, value, bounds, bounds, longest, longest)
+    assert isinstance(attended, Tensor)
     return attended
 
 
@@ -111,7 +113,7 @@ def attention_for(device: torch.device, dtype: torch.dtype) -> Attend:
     return variable_length if dtype in (torch.bfloat16, torch.float16) and _has_variable_length() else padded
 
 
-def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+def to_device(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
     """The numbers on the device; nothing waits for them to arrive there."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

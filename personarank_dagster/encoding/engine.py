@@ -98,7 +98,7 @@ class Engine:
         return torch.cat([self._pooled(run, torch.ones(run.shape[:2], dtype=torch.bool)) for run in runs])
 
     def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """What the model makes of token vectors (texts, length, dimension), where the mask (texts, length) is true."""
+        """What the model makes of token vectors (texts, length, dimension) where the mask (texts, length) is true."""
         features: dict[str, Tensor] = {"token_embeddings": hidden, "attention_mask": mask.long()}
         for module in list(self.model.children())[1:]:
             features = module(features)
@@ -148,8 +148,8 @@ class _Begun:
 def _begun(batch: Batch, vectors: Tensor) -> _Begun:
     if vectors.device.type != "cuda":
         return _Begun(batch, vectors.cpu(), None)
-    on_host, arrived = vectors.to("cpu", non_blocking=True), torch.cuda.Event()
-    arrived.record()
+    on_host = vectors.to("cpu", non_blocking=True)
+    arrived = torch.cuda.current_stream(vectors.device).record_event()
     return _Begun(batch, on_host, arrived)
 
 

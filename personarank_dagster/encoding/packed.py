@@ -75,7 +75,7 @@ class _Layer:
         self.narrow, self.last_norm = _linear([layer.output.dense], dtype), _norm(layer.output.LayerNorm, dtype)
 
     def __call__(self, hidden: Tensor, layout: Layout) -> Tensor:
-        query, key, value = self.to_qkv(hidden).unflatten(1, (3, self.heads, -1)).unbind(1)
+        query, key, value = self.to_qkv(hidden).view(len(hidden), 3, self.heads, -1).unbind(1)
         attended = self.attend(query, key, value, layout).flatten(1)
         hidden = self.norm(self.to_output(attended).add_(hidden))
         return self.last_norm(self.narrow(self.widen(hidden)).add_(hidden))
