@@ -5,7 +5,7 @@ PORT ?= 3000
 
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: install demo test check fuzz torture ui docs-check bench clean
+.PHONY: install demo test check fuzz torture ui docs-check bench bench-gpu clean
 
 install: .venv/installed
 
@@ -49,6 +49,10 @@ docs-check: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+# What a GPU does, as shares of its peak; six minutes.
+bench-gpu: install
+	$(BIN)/python -m benchmarks gpu
 
 clean:
 	rm -rf .venv .dagster outputs

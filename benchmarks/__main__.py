@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import caches, ingestion, reranking, start_up, storage, training
+from benchmarks import caches, gpu, ingestion, reranking, start_up, storage, training
 
 SECTIONS: dict[str, Callable[[], None]] = {
     "caches": caches.main,
     "refresh": caches.refresh,
     "large_caches": caches.large,
+    "gpu": gpu.main,
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
     "rerank": reranking.main,

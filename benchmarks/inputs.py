@@ -1,16 +1,18 @@
-"""Inputs of a dataset, real ones where they are at hand, else the sample."""
+"""Inputs of a dataset: of `PERSONARANK_CONFIG_DIR`, or real ones where they are at hand, or the sample."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from personarank_dagster.configuration.dataset import DatasetConfig, load_dataset
+from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE, DatasetConfig, load_dataset
 from personarank_dagster.raw import ingestion
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "configs"
-CONFIGS = REAL if REAL.is_dir() else Path("configs")
-KIND = "real" if CONFIGS == REAL else "sample"
+SAMPLE = Path("configs")
+CONFIGS = Path(os.environ.get(CONFIG_DIR_VARIABLE) or (REAL if REAL.is_dir() else SAMPLE))
+KIND = "sample" if CONFIGS == SAMPLE else "real"
 
 
 @dataclass(frozen=True)
