@@ -80,13 +80,14 @@ Attend = Callable[[Tensor, Tensor, Tensor, Layout], Tensor]
 
 def by_runs(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:
     """One call for each run of equal lengths: a text's result depends on that text alone, to the last bit."""
-    # Rows after the last text may fill the matrix up; nothing reads them.
-    attended = value.new_zeros(value.shape)
+    parts = []
     for rows, number, length in layout.runs:
         # (texts, heads, length, dimension of a head)
         q, k, v = (part[rows].view(number, length, *part.shape[1:]).transpose(1, 2) for part in (query, key, value))
-        attended[rows] = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
-    return attended
+        parts.append(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
+    # Rows after the last text may fill the matrix up; nothing reads them.
+    filling = len(value) - sum(map(len, parts))
+    return torch.cat([*parts, value.new_zeros(filling, *value.shape[1:])])
 
 
 def padded(query: Tensor, key: Tensor, value: Tensor, layout: Layout) -> Tensor:

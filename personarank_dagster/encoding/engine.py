@@ -18,7 +18,7 @@ from torch import Tensor
 from personarank_dagster.core.encoders import EncodedTexts, Side
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.encoding.attention import Layout
-from personarank_dagster.encoding.packed import PackedTransformer, can_pack
+from personarank_dagster.encoding.packed import PackedTransformer, can_pack, pooled
 from personarank_dagster.encoding.token_batches import Batch, text_reader
 
 Precision = Literal["fp32", "bf16"]
@@ -93,16 +93,9 @@ class Engine:
         hidden = transformer(batch.ids, batch.lengths).float()
         layout = Layout(batch.lengths, hidden.device)
         if hidden.device.type == "cuda":
-            return self._pooled(layout.padded(hidden), layout.mask)
+            return pooled(self.model, layout.padded(hidden), layout.mask)
         runs = [hidden[rows].view(number, length, -1) for rows, number, length in layout.runs]
-        return torch.cat([self._pooled(run, torch.ones(run.shape[:2], dtype=torch.bool)) for run in runs])
-
-    def _pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """What the model makes of token vectors (texts, length, dimension) where the mask (texts, length) is true."""
-        features: dict[str, Tensor] = {"token_embeddings": hidden, "attention_mask": mask.long()}
-        for module in list(self.model.children())[1:]:
-            features = module(features)
-        return features["sentence_embedding"]
+        return torch.cat([pooled(self.model, run, torch.ones(run.shape[:2], dtype=torch.bool)) for run in runs])
 
     def _padded_vectors(self, batch: Batch) -> Tensor:
         with torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn.functional import embedding, layer_norm, linear
 from transformers import BertModel, RobertaModel, XLMRobertaModel
@@ -56,12 +57,25 @@ class PackedTransformer:
         return hidden[: len(ids)]
 
 
+def is_known(model: Any) -> bool:
+    """Whether the model's layers are those of BERT, one after another."""
+    return type(model) in FIRST_POSITION and not model.config.is_decoder and not model.config.add_cross_attention
+
+
 def can_pack(model: Any) -> bool:
     """Whether the model is one that `PackedTransformer` knows, with nothing added to it."""
-    if type(model) not in FIRST_POSITION or model.config.is_decoder or model.config.add_cross_attention:
+    if not is_known(model):
         return False
     layers = [module for layer in model.encoder.layer for module in layer.modules() if hasattr(module, "weight")]
     return all(type(layer) in (nn.Linear, nn.LayerNorm) for layer in layers)
+
+
+def pooled(model: SentenceTransformer, hidden: Tensor, mask: Tensor) -> Tensor:
+    """What the model makes of token vectors (texts, length, dimension) where the mask (texts, length) is true."""
+    features: dict[str, Tensor] = {"token_embeddings": hidden, "attention_mask": mask.long()}
+    for module in list(model.children())[1:]:
+        features = module(features)
+    return features["sentence_embedding"]
 
 
 class _Layer:

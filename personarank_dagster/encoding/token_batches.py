@@ -15,6 +15,8 @@ from personarank_dagster.core.profiles import IntArray
 
 # Windows that are tokenised before they are asked for.
 AHEAD = 2
+# Texts of a table that are tokenised at once.
+BLOCK_TEXTS = 4096
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,33 @@ def text_reader(model: SentenceTransformer, prompt: str = "") -> TextReader:
     tokenizer.no_padding()
     tokenizer.enable_truncation(int(model.max_seq_length or model.tokenizer.model_max_length))
     return TextReader(tokenizer, prompt)
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Tokens of texts that are read again and again: text i has `lengths[i]` of `ids`, from `starts[i]` on."""
+
+    ids: npt.NDArray[np.int32]
+    starts: IntArray
+    lengths: IntArray
+
+    def of(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """Token ids of these texts one after another, and how many each has."""
+        lengths = self.lengths[rows]
+        begins = np.cumsum(lengths) - lengths
+        tokens = np.arange(lengths.sum()) + np.repeat(self.starts[rows] - begins, lengths)
+        return self.ids[tokens].astype(np.int64), lengths
+
+
+def token_table(reader: TextReader, texts: Sequence[str]) -> TokenTable:
+    """Every text is tokenised once."""
+    blocks = (texts[begin : begin + BLOCK_TEXTS] for begin in range(0, len(texts), BLOCK_TEXTS))
+    ids = [np.empty(0, dtype=np.int32)]
+    starts, lengths = np.empty(len(texts), dtype=np.int64), np.empty(len(texts), dtype=np.int64)
+    offset = 0
+    for read in reader.windows(blocks):
+        lengths[read.places] = read.lengths
+        starts[read.places] = np.cumsum(read.lengths) - read.lengths + offset
+        ids.append(read.ids.astype(np.int32))
+        offset += len(read.ids)
+    return TokenTable(np.concatenate(ids), starts, lengths)

@@ -1,27 +1,27 @@
 """What is trained: how texts and personas become vectors, and the loss of a batch of pairs."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torch.utils.checkpoint import checkpoint
 
 from personarank_dagster.configuration.settings import TrainConfig
-from personarank_dagster.core.encoders import Side
-from personarank_dagster.core.profiles import FloatArray
+from personarank_dagster.core.encoders import Precision, Side
+from personarank_dagster.core.profiles import FloatArray, IntArray
+from personarank_dagster.encoding.devices import training_precision
+from personarank_dagster.encoding.encoder import encode
+from personarank_dagster.encoding.token_batches import text_reader, token_table
 from personarank_dagster.encoding.training import loss
+from personarank_dagster.encoding.training.activations import Activations
 from personarank_dagster.encoding.training.batches import TrainingData
+from personarank_dagster.encoding.training.packed_forward import PackedForward, packed_forward
 from personarank_dagster.encoding.training.ranks import gather_rows, own_chunks, rank_and_world
-
-# Padded tokens that are encoded at once, by kind of device: as many as its caches or its memory take well.
-CHUNK_TOKENS = {"cpu": 1536, "cuda": 32_768, "mps": 16_384}
-# Memory of a GPU for each of them: an encoder of 24 layers and 1024 dimensions keeps 0.8 MiB of activations a token.
-BYTES_A_TOKEN = 2 << 20
-TOKENIZED_AT_ONCE = 1024
 
 
 class ProfilePersonaModel(nn.Module):
@@ -132,9 +132,8 @@ class HeadModel(ProfilePersonaModel):
 class EncoderModel(ProfilePersonaModel):
     """`tune: full` and `tune: lora`: the encoder itself is trained, whichever of its weights are not frozen.
 
-    A batch is encoded in chunks of texts of like length. No chunk keeps its activations: `checkpoint` computes them
-    again when its gradient is due, with the same dropout, so a batch of any size needs the memory of one chunk
-    (gradient caching, arXiv 2101.06983). With several ranks each encodes its share of the batch's chunks.
+    A batch is encoded in chunks of texts of like length, which keep their activations where there is memory for them
+    (see `activations`). With several ranks each encodes its share of the batch's chunks.
 
     Every persona in the softmax is encoded anew and has its gradient. Vectors that were kept from earlier steps would
     be attracted by their own users and repelled by nobody: such an encoder maps all personas to one place.
@@ -150,32 +149,57 @@ class EncoderModel(ProfilePersonaModel):
     ) -> None:
         super().__init__(data, config)
         self.encoder = encoder
-        self.interaction_texts, self.persona_texts = interaction_texts, persona_texts
-        self.interaction_tokens = num_tokens(encoder, interaction_texts, "query")
-        self.persona_tokens = num_tokens(encoder, persona_texts, "document")
+        self.texts: dict[Side, Sequence[str]] = {"query": interaction_texts, "document": persona_texts}
+        self.tokens = {
+            side: token_table(text_reader(encoder, encoder.prompts[side] or ""), texts)
+            for side, texts in self.texts.items()
+        }
+        self.packed = packed_forward(encoder)
         self.texts_encoded = 0
 
+    @cached_property
+    def activations(self) -> Activations:
+        """Of the device that the model is on when it is first trained."""
+        return Activations(self.persona_items.device, self.encoder.parameters())
+
     def interactions(self, texts: Tensor) -> Tensor:
-        return self._encode(self.interaction_texts, self.interaction_tokens, texts.tolist(), "query")
+        self.activations.start_step()
+        return self._vectors("query", texts.tolist())
 
     def personas(self, rows: Tensor) -> Tensor:
-        return self._encode(self.persona_texts, self.persona_tokens, rows.tolist(), "document")
+        return self._vectors("document", rows.tolist())
 
     def train(self, mode: bool = True) -> "EncoderModel":
         super().train(mode)
         self.encoder.train(mode and self.settings.dropout)
         return self
 
-    def _encode(self, texts: Sequence[str], tokens: Sequence[int], rows: list[int], side: Side) -> Tensor:
-        """Unit vectors (rows, dim) with gradient, where gradients are on."""
+    def _vectors(self, side: Side, rows: list[int]) -> Tensor:
+        """Unit vectors (rows, dim): with gradient, or of the encoding engine, which does not know adapters."""
         self.texts_encoded += len(rows)
+        by_engine = not torch.is_grad_enabled() and self.settings.tune == "full"
+        return self._measured(side, rows) if by_engine else self._encode(side, rows)
+
+    def _measured(self, side: Side, rows: list[int]) -> Tensor:
+        """Every rank its share."""
+        rank, world = rank_and_world()
         device = self.persona_items.device
+        precision: Precision = "bf16" if training_precision(self.settings, device.type) == "bf16" else "fp32"
+        texts = [self.texts[side][row] for row in rows[rank::world]]
+        own = torch.from_numpy(encode(self.encoder, texts, side=side, precision=precision)).to(device)
+        gathered = gather_rows(own, [len(rows[other::world]) for other in range(world)])
+        order = [place for other in range(world) for place in range(len(rows))[other::world]]
+        return gathered[np.argsort(order)]
+
+    def _encode(self, side: Side, rows: list[int]) -> Tensor:
+        """In chunks; with gradient, where gradients are on."""
+        lengths = self.tokens[side].lengths[rows]
         share = -(-len(rows) // rank_and_world()[1])
-        chunks = length_chunks([tokens[row] for row in rows], chunk_tokens(device), at_most=share)
+        chunks = length_chunks(lengths.tolist(), self.activations.chunk_tokens, at_most=share)
         own, by_rank = own_chunks(list(chunks))
         # A rank without a text encodes one for nothing: all wait for its gradient of every weight, be it zero.
         encoded = [
-            checkpoint(self._vectors, [texts[rows[i]] for i in chunk], side, use_reentrant=False)
+            self.activations.run(self._computation(side, np.array(rows)[chunk]), int(lengths[chunk].sum()))
             for chunk in own or [by_rank[0][0][:1]]
         ]
         vectors = torch.cat(encoded)[: sum(map(len, own))]
@@ -183,20 +207,27 @@ class EncoderModel(ProfilePersonaModel):
         gathered = gather_rows(vectors, [sum(map(len, chunks_of_rank)) for chunks_of_rank in by_rank])
         return gathered[np.argsort(order)]
 
-    def _vectors(self, texts: list[str], side: Side) -> Tensor:
+    def _computation(self, side: Side, rows: IntArray) -> Callable[[], Tensor]:
+        """What gives the unit vectors (rows, dim) of these texts, packed or padded; both know the tokens already."""
+        if self.packed:
+            return partial(_packed, self.packed, *self.tokens[side].of(rows))
+        texts = [self.texts[side][row] for row in rows]
         features = self.encoder.preprocess(texts, prompt=self.encoder.prompts[side])
         device = self.persona_items.device
-        on_device = {key: value.to(device) for key, value in features.items() if torch.is_tensor(value)}
-        return normalize(self.encoder(features | on_device)["sentence_embedding"].float(), dim=1)
+        return partial(_padded, self.encoder, features | {key: value.to(device) for key, value in _tensors(features)})
 
 
-def chunk_tokens(device: torch.device) -> int:
-    """Padded tokens to encode at once: on a GPU no more than the memory that this process may take is for."""
-    tokens = CHUNK_TOKENS[device.type]
-    if device.type != "cuda":
-        return tokens
-    memory = torch.cuda.get_device_properties(device).total_memory
-    return min(tokens, int(memory * torch.cuda.get_per_process_memory_fraction(device)) // BYTES_A_TOKEN)
+def _packed(forward: PackedForward, ids: IntArray, lengths: IntArray) -> Tensor:
+    return normalize(forward(ids, lengths), dim=1)
+
+
+def _padded(encoder: SentenceTransformer, features: dict[str, Any]) -> Tensor:
+    # The encoder writes into what it is given, and may be called twice.
+    return normalize(encoder(dict(features))["sentence_embedding"].float(), dim=1)
+
+
+def _tensors(features: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    return ((key, value) for key, value in features.items() if torch.is_tensor(value))
 
 
 def length_chunks(tokens: Sequence[int], budget: int, *, at_most: int) -> Iterator[list[int]]:
@@ -207,16 +238,3 @@ def length_chunks(tokens: Sequence[int], budget: int, *, at_most: int) -> Iterat
         size = max(1, min(at_most, budget // max(1, tokens[by_length[begin]])))
         yield by_length[begin : begin + size]
         begin += size
-
-
-def num_tokens(encoder: SentenceTransformer, texts: Sequence[str], side: Side) -> list[int]:
-    """Tokens that the encoder reads of each text, its prompt included."""
-    return [
-        int(count)
-        for block in _blocks(texts, TOKENIZED_AT_ONCE)
-        for count in encoder.preprocess(block, prompt=encoder.prompts[side])["attention_mask"].sum(dim=1)
-    ]
-
-
-def _blocks(texts: Sequence[str], size: int) -> Iterable[list[str]]:
-    return (list(texts[begin : begin + size]) for begin in range(0, len(texts), size))

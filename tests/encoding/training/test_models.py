@@ -20,7 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.profiles import Windows
 from personarank_dagster.encoding.encoder import load_model
-from personarank_dagster.encoding.training import models
+from personarank_dagster.encoding.training import activations
+from personarank_dagster.encoding.training.activations import Activations
 from personarank_dagster.encoding.training.batches import PairCollator, TrainingData
 from personarank_dagster.encoding.training.models import EncoderModel, length_chunks
 from personarank_dagster.encoding.training.ranks import end_rank
@@ -139,7 +140,7 @@ def naive_gradients(case: str, model_path: str) -> tuple[float, Tensor]:
 def test_cached_and_deduplicated_gradients_are_those_of_the_naive_loop(
     tiny_model_path: str, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    monkeypatch.setitem(models.CHUNK_TOKENS, "cpu", 24)
+    monkeypatch.setitem(activations.CHUNK_TOKENS, "cpu", 24)
     loss, expected = naive_gradients(case, tiny_model_path)
     model = new_model(config(**CASES[case]), tiny_model_path)
     cached = model(**PairCollator(DATA, 0.6)(range(7)))["loss"]
@@ -150,7 +151,7 @@ def test_cached_and_deduplicated_gradients_are_those_of_the_naive_loop(
 def on_rank(rank: int, world: int, port: int, model_path: str, folder: str) -> None:
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     torch.set_num_threads(1)
-    models.CHUNK_TOKENS["cpu"] = 24
+    activations.CHUNK_TOKENS["cpu"] = 24
     for case, settings in CASES.items():
         model = new_model(config(**settings), model_path)
         parallel = DistributedDataParallel(model, find_unused_parameters=True)
@@ -195,7 +196,7 @@ def test_a_pool_is_drawn_anew_each_epoch_and_the_targets_are_always_compared(tin
 
 def test_dropout_agrees_between_the_two_passes(tiny_model_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def step(budget: int) -> Tensor:
-        monkeypatch.setitem(models.CHUNK_TOKENS, "cpu", budget)
+        monkeypatch.setitem(activations.CHUNK_TOKENS, "cpu", budget)
         model = new_model(config(dropout=True), tiny_model_path)
         torch.manual_seed(0)
         return gradients(model, model(**PairCollator(DATA, 0.6)(range(7)))["loss"])
@@ -204,7 +205,7 @@ def test_dropout_agrees_between_the_two_passes(tiny_model_path: str, monkeypatch
         return call(*inputs)
 
     cached = step(24)
-    monkeypatch.setattr(models, "checkpoint", uncached)
+    monkeypatch.setattr(activations, "checkpoint", uncached)
     assert relative_difference(cached, step(24)) < 1e-6
 
 
@@ -221,4 +222,4 @@ def test_chunks_are_smaller_where_a_gpu_has_less_memory(
     memory = SimpleNamespace(total_memory=gibibytes << 30)
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: memory)
     monkeypatch.setattr("torch.cuda.get_per_process_memory_fraction", lambda device: share)
-    assert models.chunk_tokens(torch.device("cuda")) == tokens
+    assert Activations(torch.device("cuda"), []).chunk_tokens == tokens
