@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import XLMRobertaConfig, XLMRobertaModel
 
+from benchmarks.gpu_training import training_rows
 from benchmarks.inputs import CONFIGS, KIND, read_inputs
 from personarank_dagster.command_line.console import run_and_report
 from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE
@@ -53,8 +55,12 @@ def main() -> None:
     print(
         f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 peak {peak / 1e12:.0f} TFLOP/s", flush=True
     )
-    for name, model, number in (("bge-m3's shape", bge_shaped(), 8_192), ("MiniLM", minilm(), 65_536)):
+    for name, model, number, pairs in (
+        ("MiniLM", minilm(), 65_536, 256),
+        ("bge-m3's shape", bge_shaped(), 8_192, 1_024),
+    ):
         encoding_rows(name, model, texts_of(number), peak)
+        training_rows(name, model, pairs=pairs, peak=peak, work=partial(_operations, model), rivals=name == "MiniLM")
     whole_graph()
 
 
@@ -105,6 +111,10 @@ def work(model: SentenceTransformer, texts: list[str]) -> tuple[float, int]:
     width, layers = config.hidden_size, config.num_hidden_layers
     linear = 2 * layers * (4 * width**2 + 2 * width * config.intermediate_size)
     return float((linear * lengths + 4 * layers * width * lengths**2).sum()), int(lengths.sum())
+
+
+def _operations(model: SentenceTransformer, texts: list[str]) -> float:
+    return work(model, texts)[0]
 
 
 def bge_shaped() -> SentenceTransformer:
