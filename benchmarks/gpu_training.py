@@ -46,11 +46,7 @@ class PaddedModel(EncoderModel):
 
 
 class NoActivations(Activations):
-    """Keeps none, in chunks as they were."""
-
-    @property
-    def chunk_tokens(self) -> int:
-        return 32_768
+    """Keeps none; chunks stay as large as they are at first, as they were."""
 
     def run(self, compute: Callable[[], Tensor], tokens: int) -> Tensor:
         return checkpoint(compute, use_reentrant=False)

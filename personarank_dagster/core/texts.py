@@ -14,7 +14,7 @@ from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA, Aspect, SchemaNa
 TEMPLATE_VERSION = "1"
 
 # What is held of texts at a time while they are encoded.
-WINDOW_TEXTS, WINDOW_LENGTH = 1 << 14, 1 << 20
+WINDOW_TEXTS, WINDOW_LENGTH = 1 << 14, 1 << 22
 
 PersonaField = Literal["N", "D", "I", "R"]
 

@@ -12,7 +12,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from personarank_dagster.core.profiles import IntArray
@@ -44,35 +44,41 @@ class Layout:
         return int(self.lengths.max())
 
     @cached_property
-    def positions(self) -> Tensor:
-        """Position of each token within its text, from 0."""
-        return to_device(self._positions, self.device)
+    def counts(self) -> Tensor:
+        """The lengths, on the device; all that follows is made of them there, so that few numbers travel."""
+        return to_device(self.lengths, self.device)
 
     @cached_property
     def bounds(self) -> Tensor:
         """Rows where the texts begin, and where the last one ends: (texts + 1,) in int32."""
-        return to_device(np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32), self.device)
+        return nn.functional.pad(self.counts.cumsum(0), (1, 0)).int()
+
+    @cached_property
+    def texts(self) -> Tensor:
+        """The text of each token."""
+        # Its size must be said, or the device would be asked.
+        texts = torch.arange(len(self.lengths), device=self.device)
+        return texts.repeat_interleave(self.counts, output_size=int(self.lengths.sum()))
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """Position of each token within its text, from 0."""
+        return torch.arange(len(self.texts), device=self.device) - self.bounds[self.texts]
 
     @cached_property
     def cells(self) -> Tensor:
         """Place of each token in a matrix (texts, longest) that is read row by row."""
-        texts = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        return to_device(texts * self.longest + self._positions, self.device)
+        return self.texts * self.longest + self.positions
 
     @cached_property
     def mask(self) -> Tensor:
         """Which cells of a matrix (texts, longest) hold a token."""
-        return to_device(np.arange(self.longest) < self.lengths[:, None], self.device)
+        return torch.arange(self.longest, device=self.device) < self.counts[:, None]
 
     def padded(self, rows: Tensor) -> Tensor:
         """The rows (tokens, …) as (texts, longest, …), zeros where a text has ended."""
         cells = rows.new_zeros((len(self.lengths) * self.longest, *rows.shape[1:]))
         return cells.index_copy(0, self.cells, rows).view(len(self.lengths), self.longest, *rows.shape[1:])
-
-    @cached_property
-    def _positions(self) -> IntArray:
-        begins = np.cumsum(self.lengths) - self.lengths
-        return np.arange(self.lengths.sum()) - np.repeat(begins, self.lengths)
 
 
 Attend = Callable[[Tensor, Tensor, Tensor, Layout], Tensor]

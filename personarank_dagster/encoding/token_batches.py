@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from personarank_dagster.core.profiles import IntArray
 
 # Windows that are tokenised before they are asked for.
-AHEAD = 2
+AHEAD = 3
 # Texts of a table that are tokenised at once.
 BLOCK_TEXTS = 4096
 

@@ -13,8 +13,8 @@ MAX_CHUNK_TOKENS = 131_072
 BYTES_A_TOKEN = 2 << 20
 # Of a weight, for its gradient and two moments, which the first step does not have yet.
 BYTES_A_WEIGHT = 12
-# Of the memory that is free, what may be planned with.
-USABLE = 0.8
+# Of the memory that is free, what may be planned with; the rest is what a backward pass needs besides.
+USABLE = 0.75
 
 
 class Activations:
@@ -28,21 +28,16 @@ class Activations:
         self.device, self.weights = device, list(weights)
         self.bytes_a_token = 0.0
         self.room = 0.0
-
-    @property
-    def chunk_tokens(self) -> int:
-        """Tokens to encode at once: on a GPU no more than the memory that this process may take is for."""
-        tokens = CHUNK_TOKENS[self.device.type]
-        if self.device.type != "cuda":
-            return tokens
-        if not self.bytes_a_token:
-            return min(tokens, _allowed(self.device) // BYTES_A_TOKEN)
-        return max(1, min(MAX_CHUNK_TOKENS, int(self._free() / 4 / self.bytes_a_token)))
+        self.chunk_tokens = CHUNK_TOKENS[device.type]
+        if device.type == "cuda":
+            self.chunk_tokens = max(1, min(self.chunk_tokens, _allowed(device) // BYTES_A_TOKEN))
 
     def start_step(self) -> None:
-        """See how much may be kept, now that nothing is."""
+        """See how much may be kept, now that nothing is: all but what one chunk needs that is computed again."""
         if self.bytes_a_token:
-            self.room = self._free() - self.chunk_tokens * self.bytes_a_token
+            room = self._free()
+            self.chunk_tokens = max(1, min(MAX_CHUNK_TOKENS, int(room / 2 / self.bytes_a_token)))
+            self.room = room - self.chunk_tokens * self.bytes_a_token
 
     def run(self, compute: Callable[[], Tensor], tokens: int) -> Tensor:
         """The result of a chunk of so many tokens, with gradient where gradients are on."""
@@ -61,7 +56,6 @@ class Activations:
         before = torch.cuda.memory_allocated(self.device)
         result = compute()
         self.bytes_a_token = max(1.0, (torch.cuda.memory_allocated(self.device) - before) / tokens)
-        self.start_step()
         return result
 
     def _free(self) -> float:
