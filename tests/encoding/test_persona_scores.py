@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.encoding import persona_scores as scoring
 from personarank_dagster.ranking.ranker import Ranker
 from tests.ranking.test_ranker import make_candidates, make_interactions, make_personas
@@ -71,6 +72,50 @@ def test_torch_gives_the_order_and_the_reasons_of_the_compiled_loop(block_values
     item = pl.element().struct.field("item_id")
     items = [column["interactions"].list.eval(item).to_list() for column in (got, expected)]
     assert items[0] == items[1]
+
+
+def test_vectors_travel_once_for_all_lists_of_a_ranker_and_in_parts(monkeypatch) -> None:
+    ranker, candidates = problem()
+    ranker.personas.vectors.setflags(write=False)
+    monkeypatch.setattr(scoring, "SENT_VALUES", 7)
+    sent = []
+    place = scoring._Tables._place
+    monkeypatch.setattr(scoring._Tables, "_place", lambda self, table: sent.append(table) or place(self, table))
+    on_device = replace(ranker, scorer=scoring.score_on_device("cpu"))
+    expected = ranker.rerank(candidates, half)
+    for again in (on_device, on_device.with_exchanged_profiles(seed=1), on_device):
+        got = again.rerank(candidates, half)
+    assert [one is other for one, other in zip(sent, (ranker.interactions, ranker.personas), strict=True)] == [
+        True
+    ] * 2
+    assert got["item_id"].equals(expected["item_id"])
+
+
+def test_without_reasons_the_scores_are_the_same() -> None:
+    ranker, candidates = problem()
+    lists, scorer = ranker.lists(candidates), scoring.score_on_device("cpu")
+    without, reasoned = (scorer(ranker, lists, number) for number in (0, 3))
+    np.testing.assert_array_equal(without.scores, reasoned.scores)
+    np.testing.assert_array_equal(without.best, reasoned.best)
+    assert (without.reasons.shape, reasoned.reasons.shape) == ((len(without.best), 0), (len(without.best), 3))
+
+
+def test_no_lists_have_no_scores() -> None:
+    ranker, candidates = problem()
+    none = scoring.score_on_device("cpu")(ranker, ranker.lists(candidates.clear()), 3)
+    assert (len(none.scores), none.reasons.shape) == (0, (0, 3))
+
+
+def test_vectors_that_a_gpu_has_no_memory_for_are_an_error(monkeypatch) -> None:
+    def full(*shape: int, **settings: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    ranker, candidates = problem()
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(
+        ConfigError, match=r"gpu.device cpu: the vectors of a cache must fit .*; set gpu.device to cpu"
+    ):
+        scoring.score_on_device("cpu")(ranker, ranker.lists(candidates), 0)
 
 
 def half(users) -> np.ndarray:

@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 
+from personarank_dagster.encoding import token_batches
 from personarank_dagster.encoding.encoder import load_model
-from personarank_dagster.encoding.token_batches import Batch, text_reader
+from personarank_dagster.encoding.token_batches import Batch, text_reader, token_table
 
 TEXTS = ["lamp", "the red lamp", "red chair", "the blue desk item"]
 
@@ -39,3 +41,15 @@ def test_a_part_has_the_tokens_of_its_texts() -> None:
 def test_a_budget_takes_as_many_texts_as_fit_and_one_at_least() -> None:
     batch = batch_of([4, 3, 2, 1])
     assert [batch.within(budget) for budget in (1, 4, 6, 7, 9, 100)] == [1, 1, 1, 2, 3, 4]
+
+
+def test_a_table_gives_the_tokens_of_any_texts_in_any_order(
+    tiny_model_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_batches, "BLOCK_TEXTS", 3)
+    model = load_model(tiny_model_path, max_len=32, device="cpu")
+    table = token_table(text_reader(model, "query "), TEXTS)
+    ids, lengths = table.of(np.array([3, 0, 3]))
+    expected = [token for row in (3, 0, 3) for token in model.tokenizer(f"query {TEXTS[row]}")["input_ids"]]
+    assert (ids.tolist(), lengths.tolist()) == (expected, [5, 2, 5])
+    assert len(token_table(text_reader(model), []).ids) == 0

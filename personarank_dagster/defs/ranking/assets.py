@@ -227,13 +227,15 @@ def _ranker(rules: Rules, interactions: VectorTable, personas: VectorTable, gpu:
 
 
 def _scorer(gpu: GpuResource) -> Callable[..., ranking.PersonaScores]:
-    """The compiled loop; torch where there is a GPU."""
-    device = gpu.torch_device()
-    if device == "cpu":
+    """The compiled loop, or torch on a GPU that was asked for by name.
+
+    `auto` takes the loop until a GPU is seen to be twice as fast, sending included (`python -m benchmarks gpu`).
+    """
+    if gpu.device != "cuda":
         return ranking.score_on_cores
     from personarank_dagster.encoding.persona_scores import score_on_device
 
-    return score_on_device(device)
+    return score_on_device(gpu.torch_device())
 
 
 def _blend(step: Step, ranker: Ranker, candidates: pl.LazyFrame) -> tuple[Blend, dict[str, Any]]:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from personarank_dagster.encoding.training.ranks import smallest
+
 # Tokens that are encoded at once, by kind of device: as many as its caches or its memory take well.
 CHUNK_TOKENS = {"cpu": 1536, "cuda": 32_768, "mps": 16_384}
 MAX_CHUNK_TOKENS = 131_072
@@ -33,11 +35,15 @@ class Activations:
             self.chunk_tokens = max(1, min(self.chunk_tokens, _allowed(device) // BYTES_A_TOKEN))
 
     def start_step(self) -> None:
-        """See how much may be kept, now that nothing is: all but what one chunk needs that is computed again."""
+        """See how much may be kept, now that nothing is: all but what one chunk needs that is computed again.
+
+        Ranks share a batch by its chunks, so all take those of the rank with the least memory.
+        """
+        room = self._free() if self.bytes_a_token else 0.0
         if self.bytes_a_token:
-            room = self._free()
             self.chunk_tokens = max(1, min(MAX_CHUNK_TOKENS, int(room / 2 / self.bytes_a_token)))
-            self.room = room - self.chunk_tokens * self.bytes_a_token
+        self.chunk_tokens = smallest(self.chunk_tokens, self.device)
+        self.room = room - self.chunk_tokens * self.bytes_a_token
 
     def run(self, compute: Callable[[], Tensor], tokens: int) -> Tensor:
         """The result of a chunk of so many tokens, with gradient where gradients are on."""

@@ -40,6 +40,15 @@ def from_first(decide: Callable[[], DecisionT]) -> DecisionT:
     return cast(DecisionT, decisions[0])
 
 
+def smallest(number: int, device: torch.device) -> int:
+    """The smallest of the numbers of all ranks, on every rank; it travels through the device that computes."""
+    if rank_and_world()[1] == 1:
+        return number
+    found = torch.tensor(number, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MIN)
+    return int(found)
+
+
 def own_chunks(chunks: Sequence[list[int]]) -> tuple[list[list[int]], list[list[list[int]]]]:
     """Chunks of this rank, and those of every rank: chunk i belongs to rank i modulo their number."""
     rank, world = rank_and_world()

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.profiles import Windows
 from personarank_dagster.encoding.encoder import load_model
-from personarank_dagster.encoding.training import activations
+from personarank_dagster.encoding.training import activations, models
 from personarank_dagster.encoding.training.activations import Activations
 from personarank_dagster.encoding.training.batches import PairCollator, TrainingData
 from personarank_dagster.encoding.training.models import EncoderModel, length_chunks
@@ -148,10 +148,25 @@ def test_cached_and_deduplicated_gradients_are_those_of_the_naive_loop(
     assert relative_difference(gradients(model, cached), expected) < 1e-5
 
 
+def test_a_model_that_cannot_be_packed_has_the_gradients_too(
+    tiny_model_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, expected = naive_gradients("all masks, smoothed", tiny_model_path)
+    packed = new_model(config(**CASES["all masks, smoothed"]), tiny_model_path)
+    monkeypatch.setattr(models, "packed_forward", lambda encoder: None)
+    padded = new_model(config(**CASES["all masks, smoothed"]), tiny_model_path)
+    assert packed.packed is not None
+    assert padded.packed is None
+    found = padded(**PairCollator(DATA, 0.6)(range(7)))["loss"]
+    assert math.isclose(found.item(), loss, rel_tol=1e-5)
+    assert relative_difference(gradients(padded, found), expected) < 1e-5
+
+
 def on_rank(rank: int, world: int, port: int, model_path: str, folder: str) -> None:
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     torch.set_num_threads(1)
-    activations.CHUNK_TOKENS["cpu"] = 24
+    # One rank has more memory than the other.
+    activations.CHUNK_TOKENS["cpu"] = (24, 60)[rank]
     for case, settings in CASES.items():
         model = new_model(config(**settings), model_path)
         parallel = DistributedDataParallel(model, find_unused_parameters=True)
