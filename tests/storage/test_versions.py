@@ -13,6 +13,7 @@ from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.storage.disk import content_hash, link
 from personarank_dagster.storage.manifests import Provenance, Verdict
 from personarank_dagster.storage.versions import Staged, Version, VersionStore
+from tests.storage.killed_calls import ends_before
 
 MADE_FROM = Provenance(code_version="1", inputs={"raw/gt": "r"})
 
@@ -53,6 +54,14 @@ def test_the_manifest_says_what_the_version_is(store: VersionStore) -> None:
     assert (manifest.asset, manifest.partition, manifest.run_id) == ("personas", "amazon", "run")
     assert (manifest.provenance, manifest.details) == (MADE_FROM, {"rows": 3})
     assert [(entry.path, entry.bytes, len(entry.sha256)) for entry in manifest.files] == [("data.txt", 3, 64)]
+
+
+@pytest.mark.parametrize("step", range(30))
+def test_a_kill_at_any_step_of_the_first_publishing_is_no_lost_pointer(store: VersionStore, step: int) -> None:
+    killed = ends_before(step, lambda: publish(store, "one"))
+    version = store.find_current()
+    assert killed if version is None else version.damage() == []
+    assert publish(store, "two") == store.current()
 
 
 def test_nothing_published_is_none_or_an_error_with_the_remedy(store: VersionStore) -> None:
