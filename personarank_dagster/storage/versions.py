@@ -290,15 +290,14 @@ class VersionStore:
                     raise
 
     def removable(self, keep: int) -> list[str]:
-        """Names of versions beyond the newest `keep`, and of refused ones older than the current; oldest first.
+        """Names of versions beyond the newest `keep`, and of refused ones but the last; oldest first.
 
-        The current one is never among them.
+        The current one is never among them, and the last refused one only if it is older than that.
         """
-        names, current, refused = self.names(), self.current_name(), set(self.refused())
+        names, current, refused = self.names(), self.current_name(), self.refused()
         kept = [name for name in names if name not in refused][-keep:]
-        return [
-            name for name in names if name not in (*kept, current) and (name not in refused or name < str(current))
-        ]
+        inspected = [name for name in refused[-1:] if name > (current or "")]
+        return [name for name in names if name not in (*kept, *inspected, current)]
 
     def refused(self) -> list[str]:
         """Names of the versions that a check refused, oldest first."""

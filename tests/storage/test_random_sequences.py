@@ -211,4 +211,4 @@ def bucket() -> Iterator[str]:
 
 
 def test_in_a_bucket_the_current_version_is_always_an_accepted_and_whole_one(bucket: str) -> None:
-    sequences(SEQUENCES, 12, bucket)
+    sequences(SEQUENCES, 8, bucket)

@@ -209,6 +209,12 @@ def test_refused_versions_count_for_nothing_that_is_kept(store: VersionStore) ->
     assert store.removable(2) == [first, refused]
 
 
+def test_of_versions_that_are_refused_again_and_again_the_last_one_is_kept(store: VersionStore) -> None:
+    _, second, _ = refuse(store, "1"), publish(store, "2"), refuse(store, "3")
+    again = [refuse(store, text).name for text in "456"]
+    assert {*store.names()} - {*store.removable(1)} == {second.name, again[-1]}
+
+
 def test_a_clock_that_goes_back_does_not_change_which_version_is_the_newest(
     store: VersionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

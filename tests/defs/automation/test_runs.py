@@ -138,6 +138,8 @@ def test_a_version_that_a_blocking_check_refuses_is_never_current(
     outcome = run(instance, "candidates", force=True)
     assert "refused: ids_of_candidates_are_non_empty, bad 1" in outcome.failures["candidates"]
     assert f"{good.name} stays current" in outcome.failures["candidates"]
+    assert run(instance, "candidates", force=True).failures.keys() == {"candidates"}
+    assert len(project.versions("candidates", "amazon").names()) == 2
     assert project.versions("candidates", "amazon").current() == good
     event = materialization(instance, "candidates")
     assert event is not None
