@@ -35,6 +35,45 @@ class Ended:
     output: str
 
 
+class Forker:
+    """A process that runs `personarank` in forked ones, one at a time, in a folder."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.forker"],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(
+        self,
+        *arguments: str,
+        moment: Callable[[], bool] | None = None,
+        constants: dict[str, float] | None = None,
+    ) -> Ended:
+        """Run `personarank`, with other constants in its modules; with a moment, kill it as soon as that is true."""
+        output = self.folder / f"output-{self._process.pid}.txt"
+        assert self._process.stdin
+        assert self._process.stdout
+        request = {"arguments": arguments, "output": str(output), "constants": constants or {}}
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        pid = int(self._process.stdout.readline())
+        if moment:
+            with suppress(ProcessLookupError):
+                while not moment():
+                    os.kill(pid, 0)
+                    time.sleep(0.001)
+                os.kill(pid, signal.SIGKILL)
+        return Ended(int(self._process.stdout.readline()), output.read_text())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
 class TinyWorkspace:
     """A folder with a Dagster instance and one dataset, `amazon`, with raw files of seed 1 and of seed 2."""
 
@@ -47,40 +86,17 @@ class TinyWorkspace:
         shutil.copytree(ROOT / "configs" / "amazon", folder / "configs" / "amazon")
         edit(folder / "configs/amazon/data.yaml", {"../../data/sample/": "../../data/1/"})
         edit(folder / "configs/amazon/train.yaml", {"bundled:all-MiniLM-L6-v2": model} | TRAINING | CHECKPOINTS)
-        self._forker = subprocess.Popen(
-            [sys.executable, "-m", "tests.forker"],
-            cwd=folder,
-            env=self.environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._forker = self.forker()
+        self.call, self.close = self._forker.call, self._forker.close
+
+    def forker(self) -> Forker:
+        """Another process that runs `personarank` here."""
+        return Forker(self.folder, self.environment())
 
     def environment(self) -> dict[str, str]:
         unwanted = {"DAGSTER_HOME", "PERSONARANK_CONFIG_DIR", "PERSONARANK_OUT_ROOT"}
         kept = {key: value for key, value in os.environ.items() if key not in unwanted}
         return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-
-    def call(
-        self,
-        *arguments: str,
-        moment: Callable[[], bool] | None = None,
-        constants: dict[str, float] | None = None,
-    ) -> Ended:
-        """Run `personarank`, with other constants in its modules; with a moment, kill it as soon as that is true."""
-        output = self.folder / "output.txt"
-        assert self._forker.stdin
-        assert self._forker.stdout
-        request = {"arguments": arguments, "output": str(output), "constants": constants or {}}
-        print(json.dumps(request), file=self._forker.stdin, flush=True)
-        pid = int(self._forker.stdout.readline())
-        if moment:
-            with suppress(ProcessLookupError):
-                while not moment():
-                    os.kill(pid, 0)
-                    time.sleep(0.001)
-                os.kill(pid, signal.SIGKILL)
-        return Ended(int(self._forker.stdout.readline()), output.read_text())
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `personarank` as a user does."""
@@ -106,9 +122,6 @@ class TinyWorkspace:
             for asset in asset_names()
         ]
         return {store.asset: version for store in stores if (version := store.find_current())}
-
-    def close(self) -> None:
-        self._forker.communicate()
 
 
 def content(version: Version) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 BUCKET = "s3://bucket"
 
@@ -24,6 +25,8 @@ def object_store() -> Iterator[str]:
     }
     before = dict(os.environ)
     os.environ.update(settings)
+    # Those of an earlier server keep its address.
+    S3FileSystem.clear_instance_cache()
     request = urllib.request.Request(f"{settings['AWS_ENDPOINT_URL']}/bucket", method="PUT")
     urllib.request.urlopen(request).close()
     try:

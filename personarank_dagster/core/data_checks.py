@@ -9,14 +9,18 @@ import polars as pl
 from personarank_dagster.core import validation
 from personarank_dagster.core.validation import MAX_TRUNCATED, PREVIOUS, Finding, Limits, Tables
 
+# Names in the metadata of histories.
+ASPECTS_READ, HELD_OUT_ASPECTS = "aspects read", "aspects left out: the user's ground truth"
+
 
 @dataclass(frozen=True)
 class DataCheck:
     """A check: its asset, what it finds in which tables, how much may be wrong, and what happens if more is.
 
-    Instead of tables, a check can read what ingestion counted: `counted` is its name in the metadata. With `drift`
-    it compares the asset's table with that of the version before. A `blocking` one judges a version before that
-    becomes current: for findings with which results would lie.
+    Instead of tables, a check can read what ingestion counted: `counted` is its name in the metadata, `of` that of
+    all rows; nothing is found where these were not read. With `drift` it compares the asset's table with that of the
+    version before. A `blocking` one judges a version before that becomes current: for findings with which results
+    would lie. `remedy` is said where something is wrong.
     """
 
     name: str
@@ -24,6 +28,8 @@ class DataCheck:
     tables: tuple[str, ...] = ()
     find: Callable[..., Finding] | None = None
     counted: str | None = None
+    of: str = "rows_read"
+    remedy: str = ""
     drift: bool = False
     blocking: bool = False
     tolerance: float = 0.0
@@ -33,7 +39,10 @@ class DataCheck:
         if self.find is not None:
             names = (*self.tables, PREVIOUS) if self.drift else self.tables
             return self.find(*(tables[name] for name in names))
-        return Finding(details.get(str(self.counted), 0), details["rows_read"])
+        if self.of not in details:
+            return Finding(None, 0, note=f"no {self.of}")
+        bad = details.get(str(self.counted), 0)
+        return Finding(bad, details[self.of], note=self.remedy if bad else "")
 
     def passed(self, finding: Finding) -> bool:
         """Whether the finding is within the tolerance."""
@@ -79,6 +88,13 @@ def data_checks(limits: Limits) -> list[DataCheck]:
         _check("histories", validation.interactions_have_aspects, tolerance=uncovered),
         _limited("histories", validation.interaction_texts_fit_max_len, limits),
         DataCheck("histories_hold_no_ground_truth", "histories", counted="left out: the user's ground truth"),
+        DataCheck(
+            "aspects_hold_no_ground_truth",
+            "histories",
+            counted=HELD_OUT_ASPECTS,
+            of=ASPECTS_READ,
+            remedy="personas written from these reviews know the answer; write them without",
+        ),
         _drift("histories", validation.rows_are_like_the_previous_version, max_drift),
         _drift("histories", validation.mean_rating_is_like_the_previous_version),
         _ids("selected_personas"),

@@ -34,15 +34,17 @@ class TrainingPairs:
 def training_pairs(
     selections: pl.DataFrame, histories: pl.DataFrame, liked: pl.DataFrame, *, k: int
 ) -> TrainingPairs:
-    """Pair each selection with the last k liked interactions strictly before its target.
+    """Pair each selection of a liked target with the last k liked interactions strictly before that.
 
-    A target that was reviewed twice counts from its first review, so nothing later can leak. Raises InputError if
-    no pair is left.
+    A target that was reviewed twice is liked if one of the reviews says so, and counts from the first one, so nothing
+    later can leak. Raises InputError if no pair is left.
     """
     resolved = selections.filter("resolved")
-    placed = _with_target_position(resolved, histories).sort("target_position", maintain_order=True)
+    placed = _with_target_position(resolved, histories)
+    item = ["user_id", "item_id"]
+    positive = placed.join(liked, left_on=["user_id", "target_item_id"], right_on=item, how="semi")
     rows = liked.with_row_index("row").select("user_id", "position", "row").sort("position")
-    last = placed.join_asof(
+    last = positive.sort("target_position", maintain_order=True).join_asof(
         rows,
         left_on="target_position",
         right_on="position",
@@ -56,7 +58,8 @@ def training_pairs(
     left_out = {
         "the persona is not in the catalogue": selections.height - resolved.height,
         "target not in the user's history": resolved.height - placed.height,
-        "no liked interaction before the target": placed.height - pairs.height,
+        "target rated below min_rating": placed.height - positive.height,
+        "no liked interaction before the target": positive.height - pairs.height,
     }
     if not pairs.height:
         raise InputError(f"selected_personas: no selection can be trained on, of {selections.height}: {left_out}")

@@ -11,11 +11,12 @@ from personarank_dagster.raw.ingestion import Ingested
 
 
 class RawFiles:
-    """Reads configured files and remembers bad lines and what was left out of all of them."""
+    """Reads configured files; remembers of all of them the rows read, bad lines and what was left out."""
 
     def __init__(self, data: DataConfig) -> None:
         self.data = data
         self.bad_lines: list[BadLine] = []
+        self.rows_read: dict[str, int] = {}
         self.left_out: dict[str, Mapping[str, int]] = {}
         self.rules = ReadRules(
             on_bad_row=data.on_bad_row,
@@ -28,6 +29,7 @@ class RawFiles:
         """Read the file that data.yaml names by this key."""
         ingested = reader(self.data.raw_files[key], rules=self.rules, **options)
         self.bad_lines += ingested.bad_lines
+        self.rows_read[key] = ingested.read
         self.left_out[key] = ingested.left_out
         return ingested
 

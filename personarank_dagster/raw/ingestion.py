@@ -158,10 +158,7 @@ def read_ground_truth(path: Path, rules: ReadRules = FAIL) -> Ingested:
 
 def read_reviews(path: Path, rules: ReadRules = FAIL, *, ground_truth: pl.DataFrame | None = None) -> Ingested:
     """(user, item) of every review but the held-out ones, for the activity and popularity of the scenarios."""
-    read = _read(path, columns.REVIEWS, rules)
-    kept = _without_ground_truth(read.frame, ground_truth)
-    left_out = {"the user's ground truth": read.frame.height - kept.height}
-    return replace(read, table=kept, left_out=_without_zeros(left_out))
+    return _not_held_out(_read(path, columns.REVIEWS, rules), ground_truth)
 
 
 def read_item_summaries(path: Path, rules: ReadRules = FAIL) -> Ingested:
@@ -169,9 +166,15 @@ def read_item_summaries(path: Path, rules: ReadRules = FAIL) -> Ingested:
     return _unique(_read(path, columns.ITEM_SUMMARIES, rules), "item_id")
 
 
-def read_aspects(path: Path, schema: SchemaName, rules: ReadRules = FAIL) -> Ingested:
-    """Aspects by review: user_id, item_id and the aspect columns; the first review of a user and item counts."""
-    return _unique(_read(path, columns.review_aspects(schema), rules), "user_id", "item_id")
+def read_aspects(
+    path: Path, schema: SchemaName, rules: ReadRules = FAIL, *, ground_truth: pl.DataFrame | None = None
+) -> Ingested:
+    """Aspects by review: user_id, item_id and the aspect columns; the first review of a user and item counts.
+
+    Those of held-out reviews are left out.
+    """
+    read = _unique(_read(path, columns.review_aspects(schema), rules), "user_id", "item_id")
+    return _not_held_out(read, ground_truth)
 
 
 def _join(parts: Iterator[pl.DataFrame], scratch: ScratchFolder | None) -> Table:
@@ -199,6 +202,12 @@ def _unique(read: Ingested, *key: str) -> Ingested:
     table = read.frame
     kept = table.unique(key, keep="first", maintain_order=True)
     return replace(read, table=kept, left_out=_without_zeros({"repeated": table.height - kept.height}))
+
+
+def _not_held_out(read: Ingested, ground_truth: pl.DataFrame | None) -> Ingested:
+    kept = _without_ground_truth(read.frame, ground_truth)
+    held_out = {"the user's ground truth": read.frame.height - kept.height}
+    return replace(read, table=kept, left_out=read.left_out | _without_zeros(held_out))
 
 
 def _without_ground_truth(

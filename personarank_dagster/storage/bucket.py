@@ -67,6 +67,9 @@ class BucketPlace(Place):
     def names(self) -> list[str]:
         return sorted(version for version, files in self._versions().items() if MANIFEST in files)
 
+    def finished(self) -> list[str]:
+        return sorted(name for name, files in self._versions().items() if MANIFEST in files and OWNER not in files)
+
     def read(self, name: str) -> bytes:
         with requests_to(self.root):
             content: bytes = self.root.fs.cat_file(self._key(name))
@@ -89,7 +92,7 @@ class BucketPlace(Place):
             for path in sorted(files, key=lambda path: path.name == MANIFEST):
                 self.root.fs.put_file(str(path), self._key(f"{version}/{path.relative_to(staging)}"))
         # What was written here need not be fetched.
-        self.copies.publish(staging, version)
+        self.copies.take_over(staging, version)
 
     def point_to(self, version: str) -> None:
         with self.lease(version), requests_to(self.root):
@@ -221,7 +224,7 @@ class BucketPlace(Place):
                 self._fetch_file(f"{manifest.version}/{entry.path}", path, entry.sha256)
             (staging / MANIFEST).write_bytes(encode_manifest(manifest))
             try:
-                self.copies.publish(staging, manifest.version)
+                self.copies.take_over(staging, manifest.version)
             except OSError:
                 # Another process was faster; its copy is as good.
                 if not self._is_copy(self.copies.directory(manifest), manifest):

@@ -25,6 +25,8 @@ from personarank_dagster.storage.disk import (
 from personarank_dagster.storage.manifests import MANIFEST, Manifest
 
 POINTER = "CURRENT"
+# What the pointer holds before the first version is current, so that a lost one can be told from none.
+NOTHING = "none"
 
 
 class Place(ABC):
@@ -35,6 +37,10 @@ class Place(ABC):
     @abstractmethod
     def names(self) -> list[str]:
         """Names of all versions that are there whole, oldest first."""
+
+    @abstractmethod
+    def finished(self) -> list[str]:
+        """Names of those that are not still about to become current."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -94,6 +100,9 @@ class FolderPlace(Place):
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.root.glob(f"[!.]*/{MANIFEST}"))
 
+    def finished(self) -> list[str]:
+        return self.names()
+
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
 
@@ -118,6 +127,14 @@ class FolderPlace(Place):
             os.close(lock)
 
     def publish(self, staging: Path, version: str) -> None:
+        if not self.names():
+            with locked(self.root / ".lock"):
+                if not (self.root / POINTER).exists():
+                    self._write_pointer(NOTHING)
+        self.take_over(staging, version)
+
+    def take_over(self, staging: Path, version: str) -> None:
+        """Rename a finished folder to that of a version. Raises OSError if it is there."""
         flush_folders(staging)
         staging.rename(self.root / version)
 
@@ -125,10 +142,14 @@ class FolderPlace(Place):
         with locked(self.root / ".lock"):
             if not (self.root / version / MANIFEST).exists():
                 raise gone(self.root / version)
-            temporary = self.root / f".{POINTER}-{uuid.uuid4().hex[:8]}"
-            write_flushed(temporary, version.encode() + b"\n")
-            temporary.replace(self.root / POINTER)
-            flush(self.root)
+            self._write_pointer(version)
+
+    def _write_pointer(self, version: str) -> None:
+        """To be called with the lock."""
+        temporary = self.root / f".{POINTER}"
+        write_flushed(temporary, version.encode() + b"\n")
+        temporary.replace(self.root / POINTER)
+        flush(self.root)
 
     def set_aside(self, version: str) -> None:
         pass

@@ -34,7 +34,7 @@ from personarank_dagster.storage.manifests import (
     decode_manifest,
     encode_manifest,
 )
-from personarank_dagster.storage.places import POINTER, FolderPlace, Place, gone
+from personarank_dagster.storage.places import NOTHING, POINTER, FolderPlace, Place, gone
 from personarank_dagster.storage.written_files import write_and_check
 
 # The first part of a version's name: names sort by the time of publishing.
@@ -194,18 +194,28 @@ class VersionStore:
         return sum(self.place.sizes(name).values())
 
     def current_name(self) -> str | None:
-        """The name that CURRENT holds; None if nothing was ever published. Raises StorageError if it is lost."""
+        """The name that CURRENT holds; None if nothing ever was current. Raises StorageError if it is lost."""
+        name = self._pointed()
+        # What is there now may have come after the pointer was looked at, together with it.
+        if name is None and (names := self._pointed_once()) and (name := self._pointed()) is None:
+            raise StorageError(
+                f"{self.root / POINTER}: is missing, though there are versions up to {names[-1]}; "
+                "`personarank doctor` points to the newest whole one, `personarank rollback` to any"
+            )
+        return None if name == NOTHING else name
+
+    def _pointed(self) -> str | None:
         try:
             return self.place.read(POINTER).decode().strip()
         except FileNotFoundError:
-            if names := sorted({*self.names()} - {*self.refused()}):
-                raise StorageError(
-                    f"{self.root / POINTER}: is missing, though there are versions up to {names[-1]}; "
-                    "`personarank doctor` points to the newest whole one, `personarank rollback` to any"
-                ) from None
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise StorageError(f"{self.root / POINTER}: cannot be read: {error}") from error
+
+    def _pointed_once(self) -> list[str]:
+        """Versions for which there must be a pointer, oldest first."""
+        finished = self.place.finished()
+        return sorted({*finished} - {*self.refused()}) if finished else []
 
     def current(self) -> Version:
         """The version that CURRENT names, its file sizes checked. Raises StorageError if there is none to trust."""
@@ -214,17 +224,21 @@ class VersionStore:
         return version
 
     def find_current(self) -> Version | None:
-        """As `current`, but None where nothing was ever published."""
-        name = self.current_name()
-        if name is None:
-            return None
-        try:
-            return _open(self.place, name)
-        except (FileNotFoundError, NotADirectoryError):
-            raise StorageError(
-                f"{self.root / POINTER}: names {name or 'nothing'}, which is not there; "
-                "`personarank doctor` points to the newest whole version"
-            ) from None
+        """As `current`, but None where nothing ever was current."""
+        while (name := self.current_name()) is not None:
+            try:
+                return _open(self.place, name)
+            except (FileNotFoundError, NotADirectoryError):
+                problem = StorageError(
+                    f"{self.root / POINTER}: names {name or 'nothing'}, which is not there; "
+                    "`personarank doctor` points to the newest whole version"
+                )
+            except StorageError as error:
+                problem = error
+            # Another one became current meanwhile, and this one was removed.
+            if self.current_name() == name:
+                raise problem
+        return None
 
     def newest(self) -> Version | None:
         """The version that was published last, refused or not, if it is there whole."""
@@ -276,15 +290,14 @@ class VersionStore:
                     raise
 
     def removable(self, keep: int) -> list[str]:
-        """Names of versions beyond the newest `keep`, and of refused ones older than the current; oldest first.
+        """Names of versions beyond the newest `keep`, and of refused ones but the last; oldest first.
 
-        The current one is never among them.
+        The current one is never among them, and the last refused one only if it is older than that.
         """
-        names, current, refused = self.names(), self.current_name(), set(self.refused())
+        names, current, refused = self.names(), self.current_name(), self.refused()
         kept = [name for name in names if name not in refused][-keep:]
-        return [
-            name for name in names if name not in (*kept, current) and (name not in refused or name < str(current))
-        ]
+        inspected = [name for name in refused[-1:] if name > (current or "")]
+        return [name for name in names if name not in (*kept, *inspected, current)]
 
     def refused(self) -> list[str]:
         """Names of the versions that a check refused, oldest first."""

@@ -224,13 +224,21 @@ def test_validate_prints_the_checks_and_its_exit_code_says_how_bad_it_is(workspa
     shown = workspace.call("validate", "--partition", "films")
     assert shown.returncode == 0, shown.stderr
     assert re.search(r"pass +histories_are_chronological +0 of [\d,]+", shown.stdout)
+    with gzip.open(workspace.folder / "data" / "yelp" / "gt.jsonl.gz") as file:
+        held_out = json.loads(file.readline())
+    review = {"user_id": held_out["user_id"], "extracted_aspects": {}}
+    aspects = {"item_id": held_out["item_id"], "aspects": [review]}
+    (workspace.folder / "data" / "held_out.jsonl").write_text(json.dumps(aspects))
     low = "schema: yelp\nmin_coverage: 1.0"
-    with workspace.edited("films/data.yaml", "schema: yelp", low):
+    given, other = "../../data/yelp/2.5_grouped.jsonl.gz", "../../data/held_out.jsonl"
+    with workspace.edited("films/data.yaml", "schema: yelp", low), workspace.edited("films/data.yaml", given, other):
         strict = workspace.call("validate", "--partition", "films", "--json", "--strict")
     assert strict.returncode == 2
     results = {one["check"]: one for one in json.loads(strict.stdout)["films"]}
     assert results["candidates_have_personas"]["result"] == "warn"
     assert results["candidates_have_personas"]["bad"] > 0
+    assert results["aspects_hold_no_ground_truth"]["result"] == "warn"
+    assert results["aspects_hold_no_ground_truth"]["bad"] == 1
     broken = workspace.folder / "data" / "loo.jsonl"
     review = {"item_id": "i", "rating": 0.0, "timestamp": 1_600_000_000}
     broken.write_text(json.dumps({"user_id": "u", "reviews": [review]}))

@@ -98,7 +98,7 @@ def tables(changed: tuple[str, int, dict[str, Any]] | None = None) -> dict[str, 
 
 def finding(check: DataCheck, **options: Any) -> Finding:
     found = tables(**options)
-    return check.finding(found | {PREVIOUS: found[check.asset]}, {"rows_read": 4})
+    return check.finding(found | {PREVIOUS: found[check.asset]}, {check.of: 4})
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())
@@ -142,8 +142,14 @@ def test_more_than_seven_personas_of_an_item_are_found() -> None:
 
 @pytest.mark.parametrize("check", [check for check in CHECKS.values() if check.counted], ids=lambda check: check.name)
 def test_rows_that_ingestion_left_out_fail_their_check(check: DataCheck) -> None:
-    found = check.finding({}, {"rows_read": 4, check.counted: 1})
-    assert (found.bad, found.total, check.passed(found)) == (1, 4, False)
+    found = check.finding({}, {check.of: 4, check.counted: 1})
+    assert (found.bad, found.total, found.note, check.passed(found)) == (1, 4, check.remedy, False)
+
+
+def test_aspects_that_were_not_read_are_not_judged() -> None:
+    check = CHECKS["aspects_hold_no_ground_truth"]
+    found = check.finding({}, {"rows_read": 4})
+    assert (found.bad, found.note, check.passed(found)) == (None, "no aspects read", True)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
+import msgspec
 import pytest
 
 import personarank_dagster
-from personarank_dagster.definitions import defs
+from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.graph import all_assets, output_format
 from personarank_dagster.defs.platform.columns import DESCRIPTIONS
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, check_declarations, declared
@@ -33,6 +35,13 @@ def test_the_graph_is_the_one_that_is_declared() -> None:
         expected |= {dg.AssetKey([RAW, key]) for key in (*one.raw, *one.optional_raw)}
         assert {dep.asset_key for dep in spec.deps} == expected, name
         assert spec.code_version == one.code_version
+
+
+def test_the_ground_truth_counts_for_the_lists_only_where_it_chooses_the_blend() -> None:
+    config = project.dataset("amazon")
+    chosen = replace(config, rerank=msgspec.structs.replace(config.rerank, alpha="auto"))
+    lists = declared("reranked_candidates")
+    assert (lists.inputs_of(config), lists.inputs_of(chosen)) == ([], ["raw/gt"])
 
 
 def test_an_asset_that_is_not_declared_is_an_error_at_import() -> None:

@@ -102,6 +102,15 @@ def test_missing_summaries_and_aspects_are_filled_and_counted(tmp_path: Path) ->
     assert ingested.filled == {"item_summary": 1, "aspects": 1}
 
 
+def test_aspects_of_held_out_reviews_are_left_out_and_counted(tmp_path: Path) -> None:
+    truth = pl.DataFrame({"user_id": ["u", "other"], "item_id": ["i1", "i2"]})
+    aspects = [{"user_id": user, "extracted_aspects": {"usage_context": "bed"}} for user in ("u", "v", "v")]
+    path = lines(tmp_path / "a.jsonl", {"item_id": "i1", "aspects": aspects})
+    ingested = ingestion.read_aspects(path, "amazon", ground_truth=truth)
+    assert ingested.table["user_id"].to_list() == ["v"]
+    assert (ingested.read, ingested.left_out) == (3, {"repeated": 1, "the user's ground truth": 1})
+
+
 def test_padding_and_repeated_candidates_are_left_out_and_counted(tmp_path: Path) -> None:
     found = [{"item_id": item, "score": score} for item, score in [("a", 3), ("[PAD]", 0), ("a", 2), ("b", 1)]]
     ingested = ingestion.read_candidates(lines(tmp_path / "c.jsonl", {"user_id": "u", "results": found}))

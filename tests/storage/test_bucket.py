@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from upath import UPath
 
 from personarank_dagster.core.errors import StorageError
-from personarank_dagster.storage.bucket import bucket_path
+from personarank_dagster.storage.bucket import BucketPlace, bucket_path
 from personarank_dagster.storage.manifests import Provenance, Verdict
 from personarank_dagster.storage.process_identity import this_process
 from personarank_dagster.storage.versions import Version, VersionStore, check_writable
@@ -105,7 +106,7 @@ def test_a_lost_pointer_is_named(store: VersionStore) -> None:
         store.current()
 
 
-@pytest.mark.parametrize("step", ["publish", "point_to"])
+@pytest.mark.parametrize("step", ["take_over", "point_to"])
 def test_a_kill_between_upload_and_pointer_leaves_the_old_version_and_is_swept(
     store: VersionStore, elsewhere: VersionStore, tmp_path: Path, step: str
 ) -> None:
@@ -121,6 +122,17 @@ def test_a_kill_between_upload_and_pointer_leaves_the_old_version_and_is_swept(
     assert orphan in store.sweep()
     assert (store.leftovers(), store.names()) == ([], [good.name])
     assert store.current() == good
+
+
+def test_a_first_version_that_never_became_current_is_no_lost_pointer(
+    store: VersionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BucketPlace, "point_to", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        publish(store, "one")
+    monkeypatch.undo()
+    assert (len(store.names()), store.find_current()) == (1, None)
+    assert publish(store, "two") == store.current()
 
 
 def test_a_version_that_was_current_is_never_swept(store: VersionStore) -> None:

@@ -13,6 +13,7 @@ from personarank_dagster.core.errors import ContractError, StorageError
 from personarank_dagster.storage.disk import content_hash, link
 from personarank_dagster.storage.manifests import Provenance, Verdict
 from personarank_dagster.storage.versions import Staged, Version, VersionStore
+from tests.storage.killed_calls import ends_before
 
 MADE_FROM = Provenance(code_version="1", inputs={"raw/gt": "r"})
 
@@ -53,6 +54,14 @@ def test_the_manifest_says_what_the_version_is(store: VersionStore) -> None:
     assert (manifest.asset, manifest.partition, manifest.run_id) == ("personas", "amazon", "run")
     assert (manifest.provenance, manifest.details) == (MADE_FROM, {"rows": 3})
     assert [(entry.path, entry.bytes, len(entry.sha256)) for entry in manifest.files] == [("data.txt", 3, 64)]
+
+
+@pytest.mark.parametrize("step", range(30))
+def test_a_kill_at_any_step_of_the_first_publishing_is_no_lost_pointer(store: VersionStore, step: int) -> None:
+    killed = ends_before(step, lambda: publish(store, "one"))
+    version = store.find_current()
+    assert killed if version is None else version.damage() == []
+    assert publish(store, "two") == store.current()
 
 
 def test_nothing_published_is_none_or_an_error_with_the_remedy(store: VersionStore) -> None:
@@ -198,6 +207,12 @@ def test_refused_versions_count_for_nothing_that_is_kept(store: VersionStore) ->
     names = [publish(store, "1"), refuse(store, "2"), publish(store, "3"), publish(store, "4"), refuse(store, "5")]
     first, refused, *_ = (version.name for version in names)
     assert store.removable(2) == [first, refused]
+
+
+def test_of_versions_that_are_refused_again_and_again_the_last_one_is_kept(store: VersionStore) -> None:
+    _, second, _ = refuse(store, "1"), publish(store, "2"), refuse(store, "3")
+    again = [refuse(store, text).name for text in "456"]
+    assert {*store.names()} - {*store.removable(1)} == {second.name, again[-1]}
 
 
 def test_a_clock_that_goes_back_does_not_change_which_version_is_the_newest(

@@ -2,12 +2,15 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+from sqlalchemy.exc import SQLAlchemyError
 
 from personarank_dagster.core.errors import ConfigError, PersonarankError
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
@@ -19,6 +22,9 @@ from personarank_dagster.defs.platform.snapshots import content_of, take_snapsho
 from personarank_dagster.storage.process_identity import is_dead, this_process
 
 REPORT = "metrics_report"
+
+# How often a run looks whether another one was killed.
+RIVAL_SECONDS = 15.0
 
 # Dagster's own name for it.
 DATA_VERSION_TAG = "dagster/data_version"
@@ -112,14 +118,15 @@ def execute(
     unpartitioned = plan.partition == UNPARTITIONED
     job = defs.resolve_job_def("metrics_report_job" if unpartitioned else "full_refresh_job")
     resources = {} if unpartitioned else {"progress": {"config": {"terminal": progress_bars}}}
-    result = job.execute_in_process(
-        instance=instance,
-        partition_key=None if unpartitioned else plan.partition,
-        asset_selection=[dg.AssetKey(asset) for asset in plan.reasons],
-        run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        raise_on_error=False,
-        tags={PROCESS_TAG: this_process()},
-    )
+    with _ending_dead_runs(instance):
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=None if unpartitioned else plan.partition,
+            asset_selection=[dg.AssetKey(asset) for asset in plan.reasons],
+            run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+            tags={PROCESS_TAG: this_process()},
+        )
     failures = _failures(result)
     if any(dg.DagsterExecutionInterruptedError.__name__ in message for message in failures.values()):
         raise KeyboardInterrupt
@@ -138,6 +145,25 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         instance.report_run_failed(run, "its process is gone")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
+
+
+@contextmanager
+def _ending_dead_runs(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Look for them every now and then: a run that waits for what they hold would wait for ever without a daemon."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(RIVAL_SECONDS):
+            with suppress(SQLAlchemyError):
+                end_dead_runs(instance)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        done.set()
+        looking.join()
 
 
 def observe_raw_files(project: ProjectResource, partition: str, instance: dg.DagsterInstance) -> None:

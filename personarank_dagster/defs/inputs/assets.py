@@ -1,12 +1,15 @@
 """The assets of the inputs: the raw files, as observable sources, and a table of each kind of row."""
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from personarank_dagster.core import schemas
+from personarank_dagster.core.data_checks import ASPECTS_READ, HELD_OUT_ASPECTS
 from personarank_dagster.defs.inputs.checks import checks_of
 from personarank_dagster.defs.inputs.pictures import distributions
 from personarank_dagster.defs.platform.declarations import RAW, bad_row_rules, graph_asset
@@ -89,16 +92,18 @@ def histories(context: dg.AssetExecutionContext, project: ProjectResource) -> dg
     """
     step = Step.of(context, project)
     raw = step.raw_files()
+    truth = raw.optional("gt", ingestion.read_ground_truth)
+    aspects = raw.optional("aspects", ingestion.read_aspects, schema=raw.data.schema, ground_truth=truth)
     ingested = raw.read(
         "loo_history",
         ingestion.read_histories,
         schema=raw.data.schema,
         scratch=raw.data.out_root / "scratch",
-        ground_truth=raw.optional("gt", ingestion.read_ground_truth),
+        ground_truth=truth,
         item_summaries=raw.optional("item_summary", ingestion.read_item_summaries),
-        aspects=raw.optional("aspects", ingestion.read_aspects, schema=raw.data.schema),
+        aspects=aspects,
     )
-    return _ingested(step, raw, ingested)
+    return _ingested(step, raw, ingested, more=_held_out_aspects(raw))
 
 
 @graph_asset(
@@ -155,7 +160,17 @@ def ground_truth(context: dg.AssetExecutionContext, project: ProjectResource) ->
     return _ingested(step, raw, raw.read("gt", ingestion.read_ground_truth))
 
 
-def _ingested(step: Step, raw: RawFiles, ingested: Ingested) -> dg.MaterializeResult[Any]:
+def _held_out_aspects(raw: RawFiles) -> dict[str, int]:
+    """How many aspects of held-out reviews there are, which personas may have been written from; {} if unknown."""
+    if not {"aspects", "gt"} <= raw.rows_read.keys():
+        return {}
+    held_out = raw.left_out["aspects"].get("the user's ground truth", 0)
+    return {ASPECTS_READ: raw.rows_read["aspects"], HELD_OUT_ASPECTS: held_out}
+
+
+def _ingested(
+    step: Step, raw: RawFiles, ingested: Ingested, *, more: Mapping[str, int] = MappingProxyType({})
+) -> dg.MaterializeResult[Any]:
     """The table with its account; bad lines of all files that were read for it go to the quarantine."""
     counts: dict[str, Any] = {
         "rows_read": ingested.read,
@@ -166,4 +181,4 @@ def _ingested(step: Step, raw: RawFiles, ingested: Ingested) -> dg.MaterializeRe
     filled = {f"filled: {what}": count for what, count in ingested.filled.items()}
     merged = {f"merged: {what}": count for what, count in ingested.merged.items()}
     pictures = {"distributions": partial(distributions, step.declaration.name, ingested.table)}
-    return step.result(ingested.table, counts | filled | merged, pictures=pictures)
+    return step.result(ingested.table, counts | filled | merged | dict(more), pictures=pictures)

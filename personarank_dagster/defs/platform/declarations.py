@@ -62,15 +62,16 @@ class Declaration:
     """What is decided about an asset.
 
     `upstream` are the assets that its function takes, `raw` the keys of data.yaml without which it cannot be made,
-    `optional_raw` those that it also reads where they are configured. `settings` and `contents` give what else
-    decides its result: values by name, and names of models and other files (see `snapshots`). `code_version` counts
-    up when its code gives another result for the same inputs.
+    `optional_raw` those that it also reads where they are configured, but for those that settings leave `unread`.
+    `settings` and `contents` give what else decides its result: values by name, and names of models and other files
+    (see `snapshots`). `code_version` counts up when its code gives another result for the same inputs.
     """
 
     name: str
     upstream: tuple[str, ...]
     raw: tuple[str, ...]
     optional_raw: tuple[str, ...]
+    unread: Callable[[DatasetConfig], tuple[str, ...]]
     settings: Callable[[DatasetConfig], Mapping[str, object]]
     contents: Callable[[DatasetConfig], tuple[str, ...]]
     code_version: str
@@ -80,7 +81,8 @@ class Declaration:
 
     def inputs_of(self, config: DatasetConfig) -> list[str]:
         """Names of all contents that it is made from, but for those of other assets."""
-        configured = [key for key in (*self.raw, *self.optional_raw) if key in config.data.raw_files]
+        read = [key for key in self.optional_raw if key not in self.unread(config)]
+        configured = [key for key in (*self.raw, *read) if key in config.data.raw_files]
         return [f"{RAW}/{key}" for key in configured] + list(self.contents(config))
 
     def partitions(self) -> list[str]:
@@ -135,6 +137,7 @@ def graph_asset(
     checks: tuple[Check, ...],
     raw: tuple[str, ...] = (),
     optional_raw: tuple[str, ...] = (),
+    unread: Callable[[DatasetConfig], tuple[str, ...]] = lambda config: (),
     contents: Callable[[DatasetConfig], tuple[str, ...]] = lambda config: (),
     code_version: str = "1",
     **options: Any,
@@ -147,6 +150,7 @@ def graph_asset(
             upstream=_assets_among(body),
             raw=raw,
             optional_raw=optional_raw,
+            unread=unread,
             settings=settings,
             contents=contents,
             code_version=code_version,

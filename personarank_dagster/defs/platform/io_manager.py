@@ -57,12 +57,12 @@ class VersionedIOManager(dg.ConfigurableIOManager):
                 in_use.close()
         if version.manifest.refusal:
             _report(context, version)
+            _retire(store, outputs.keep)
             raise ContractError(_refused(store, version))
         if outputs.partition != UNPARTITIONED:
             outputs.sweep_staging(asset)
             outputs.refresh_links()
-        for name in store.removable(outputs.keep):
-            store.remove(name)
+        _retire(store, outputs.keep)
         context.add_output_metadata(_metadata(version))
 
     @retried_if_passing()
@@ -93,6 +93,11 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             return value
         table = value if columns is None else pick_columns(f"{asset} ({partition})", value, columns)
         return table.lazy() if lazy else table.lazy().collect()
+
+
+def _retire(store: VersionStore, keep: int) -> None:
+    for name in store.removable(keep):
+        store.remove(name)
 
 
 def _refused(store: VersionStore, version: Version) -> str:

@@ -48,6 +48,7 @@ def ranking_settings(config: DatasetConfig) -> dict[str, object]:
     group="ranking",
     kinds={"numpy"},
     optional_raw=("gt",),
+    unread=lambda config: ("gt",) if isinstance(config.rerank.alpha, float | int) else (),
     settings=ranking_settings,
     code_version="3",
     format=lambda schema: RerankedFormat(schemas.RERANKED, exports={f"rerank/{RERANKED_LINES}": RERANKED_LINES}),

@@ -1,6 +1,7 @@
 """Materialisation in this process, of the cheap assets, on the committed sample data."""
 
 import gzip
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from dagster._core.definitions.observe import observe
 from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
+from personarank_dagster.defs.automation import runs
 from personarank_dagster.defs.automation.runs import Outcome, execute, observe_raw_files, plan_run
 from personarank_dagster.defs.inputs.assets import raw_files
+from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
 from personarank_dagster.defs.platform.snapshots import content_of
 from personarank_dagster.raw import ingestion
 from personarank_dagster.raw.bad_lines import ReadRules
@@ -135,6 +138,8 @@ def test_a_version_that_a_blocking_check_refuses_is_never_current(
     outcome = run(instance, "candidates", force=True)
     assert "refused: ids_of_candidates_are_non_empty, bad 1" in outcome.failures["candidates"]
     assert f"{good.name} stays current" in outcome.failures["candidates"]
+    assert run(instance, "candidates", force=True).failures.keys() == {"candidates"}
+    assert len(project.versions("candidates", "amazon").names()) == 2
     assert project.versions("candidates", "amazon").current() == good
     event = materialization(instance, "candidates")
     assert event is not None
@@ -229,3 +234,16 @@ def test_a_run_from_the_command_line_observes_the_same_versions(instance: dg.Dag
 def test_a_selection_of_nothing_is_an_error(instance: dg.DagsterInstance, select: str) -> None:
     with pytest.raises(ConfigError, match=rf"--select {select}: .*"):
         plan_run(defs, project, "amazon", select=select)
+
+
+def test_a_run_ends_those_that_were_killed_while_it_goes_on(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "RIVAL_SECONDS", 0.01)
+    tags = {PROCESS_TAG: f"{os.uname().nodename}:{2**22 + 1}:0"}
+    job = defs.resolve_job_def("metrics_report_job")
+    killed = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    assert run(instance, "ground_truth").failures == {}
+    found = instance.get_run_by_id(killed.run_id)
+    assert found is not None
+    assert found.status == dg.DagsterRunStatus.FAILURE
