@@ -118,7 +118,7 @@ def asset_check(check: Check) -> dg.AssetChecksDefinition:
 def of_each_dataset(
     context: dg.AssetCheckExecutionContext, evaluate: Callable[[str], dg.AssetCheckResult]
 ) -> dg.AssetCheckResult:
-    """The evaluation of the run's dataset; where the run has none, those of all datasets, and a result of all of them.
+    """The evaluation of the run's dataset; where the run has none, those of all datasets, and one of all of them.
 
     *Execute all* of the UI launches the checks of a partitioned asset without a partition, and cannot ask for one.
     """
