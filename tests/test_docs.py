@@ -97,7 +97,7 @@ def test_the_lines_of_raw_files_in_the_documents_are_read(tmp_path: Path) -> Non
     lists = ingestion.read_candidates(paths["candidates"]).frame
     reviews = ingestion.read_reviews(paths["reviews"], ground_truth=truth).frame
     heights = [one.height for one in (personas, histories, selections, lists, reviews, truth)]
-    assert heights == [6, 4, 3, 6, 3, 3]
+    assert heights == [6, 4, 3, 5, 3, 3]
     assert selections["resolved"].all()
     assert histories["item_summary"].null_count() == 0
 
