@@ -54,6 +54,7 @@ def test_a_whole_run_leaves_no_text_in_events(workspace: TinyWorkspace) -> None:
     table = next((workspace.folder / "outputs/amazon/versions/histories").rglob("*.parquet"))
     assert SECRET.encode() in table.read_bytes()
     assert stored(workspace, "interactions_have_aspects")
+    assert stored(workspace, "personarank explain --partition amazon --user")
     assert stored(workspace, SECRET) == []
 
 

@@ -1,9 +1,11 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 import personarank_dagster
 from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA
@@ -11,6 +13,8 @@ from personarank_dagster.definitions import defs
 from personarank_dagster.defs.graph import all_assets, output_format
 from personarank_dagster.defs.platform.columns import DESCRIPTIONS
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, check_declarations, declared, pod_of_run
+from personarank_dagster.defs.platform.run_tags import FINGERPRINT_TAG, PROCESS_TAG
+from tests.workspace import ROOT
 
 SPECS = {spec.key: spec for spec in defs.resolve_all_asset_specs()}
 ASSETS = [SPECS[dg.AssetKey(name)] for name in asset_names()]
@@ -80,6 +84,26 @@ def test_assets_that_compute_wait_for_the_pool_and_ask_kubernetes_for_a_gpu() ->
         expected = asset.key.path[-1] in computing
         assert (asset.op.pool == "gpu") is expected
         assert ("dagster-k8s/config" in asset.op.tags) is expected
+
+
+def test_the_ui_hides_the_tags_of_runs_that_are_for_programs() -> None:
+    assert all(tag.startswith(HIDDEN_TAG_PREFIX) for tag in (PROCESS_TAG, FINGERPRINT_TAG))
+
+
+def test_the_instance_prints_from_info_on_and_keeps_every_event(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        result = dg.materialize([dg.AssetsDefinition.from_op(_silent)], instance=instance)
+        kept = {entry.dagster_event_type for entry in instance.all_logs(result.run_id)}
+    assert "DEBUG" not in capfd.readouterr().err
+    assert {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS} <= kept
+
+
+@dg.op
+def _silent() -> None:
+    """Does nothing."""
 
 
 def test_nothing_but_the_gpu_resource_looks_for_a_device() -> None:
