@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from personarank_dagster.command_line.cli import main
-from personarank_dagster.configuration.settings import RerankConfig, ScheduleConfig, TrainConfig
+from personarank_dagster.configuration.settings import RAW_FILE_KEYS, RerankConfig, ScheduleConfig, TrainConfig
 from personarank_dagster.configuration.strict_yaml import load_yaml
+from personarank_dagster.raw import ingestion
 from tests.workspace import ROOT
 
 DOCUMENTS = [
@@ -75,6 +76,30 @@ def test_the_settings_in_the_documents_are_accepted(tmp_path: Path) -> None:
     from personarank_dagster.defs.platform.resources import GpuResource
 
     assert GpuResource(**gpu).device == "cuda"
+
+
+def test_the_lines_of_raw_files_in_the_documents_are_read(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "raw-files.md").read_text()
+    shown = re.findall(r"^## `(\w+)`\n.*?^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    paths = {key: tmp_path / f"{key}.jsonl" for key, _ in shown}
+    for key, lines in shown:
+        assert lines.count("\n") == 3
+        paths[key].write_text(lines)
+    assert paths.keys() == set(RAW_FILE_KEYS)
+    truth = ingestion.read_ground_truth(paths["gt"]).frame
+    summaries = ingestion.read_item_summaries(paths["item_summary"]).frame
+    aspects = ingestion.read_aspects(paths["aspects"], "amazon").frame
+    personas = ingestion.read_personas(paths["persona"], item_summaries=summaries).frame
+    histories = ingestion.read_histories(
+        paths["loo_history"], "amazon", ground_truth=truth, item_summaries=summaries, aspects=aspects
+    ).frame
+    selections = ingestion.read_selections(paths["selected"], personas, ground_truth=truth).frame
+    lists = ingestion.read_candidates(paths["candidates"]).frame
+    reviews = ingestion.read_reviews(paths["reviews"], ground_truth=truth).frame
+    heights = [one.height for one in (personas, histories, selections, lists, reviews, truth)]
+    assert heights == [6, 4, 3, 5, 3, 3]
+    assert selections["resolved"].all()
+    assert histories["item_summary"].null_count() == 0
 
 
 def test_the_conversion_in_the_documents_makes_a_folder_that_loads(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from tests.killable import TinyWorkspace, edit
 
 SECRET = "zyxqsecret"
 NOT_TEXTS = {"user_id", "item_id", "parent_asin", "target_item_id", "selected_persona_id", "ID", "unique_persona_id"}
+# Names of personas stand in the examples of reranked lists.
+SHOWN = {"Name", "selected_persona_name"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def marked(value: Any, key: str = "") -> Any:
         return {name: marked(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
         return [marked(inner, key) for inner in value]
-    return f"{SECRET} {value}" if isinstance(value, str) and key not in NOT_TEXTS else value
+    return f"{SECRET} {value}" if isinstance(value, str) and key not in NOT_TEXTS | SHOWN else value
 
 
 def stored(workspace: TinyWorkspace, word: str) -> list[str]:
@@ -52,6 +54,7 @@ def test_a_whole_run_leaves_no_text_in_events(workspace: TinyWorkspace) -> None:
     table = next((workspace.folder / "outputs/amazon/versions/histories").rglob("*.parquet"))
     assert SECRET.encode() in table.read_bytes()
     assert stored(workspace, "interactions_have_aspects")
+    assert stored(workspace, "personarank explain --partition amazon --user")
     assert stored(workspace, SECRET) == []
 
 

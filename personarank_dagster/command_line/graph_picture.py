@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from personarank_dagster.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import FancyBboxPatch
@@ -23,7 +25,12 @@ COLORS = {
 
 
 def draw_graph(specs: Sequence[dg.AssetSpec], path: Path) -> None:
-    """Draw assets in columns from left to right, each right of all that it is made from; the given order counts."""
+    """Draw assets in columns from left to right, each right of all that it is made from; the given order counts.
+
+    Raises ConfigError where the folder of the file is not there: it is more likely mistyped than wanted.
+    """
+    if not path.parent.is_dir():
+        raise ConfigError(f"--out {path}: the folder {path.parent} must be there, and is not; make it first")
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
@@ -37,7 +44,6 @@ def draw_graph(specs: Sequence[dg.AssetSpec], path: Path) -> None:
     axes.set_xlim(-0.2, COLUMN_WIDTH * (len(columns) - 1) + BOX_WIDTH + 0.2)
     axes.set_ylim(-ROW_HEIGHT * (height - 0.5), ROW_HEIGHT / 2)
     _draw(axes, specs, _places(columns))
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 

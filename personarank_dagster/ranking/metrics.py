@@ -217,3 +217,9 @@ def _top(counts: pl.DataFrame) -> pl.DataFrame:
 
 def _bottom(counts: pl.DataFrame) -> pl.DataFrame:
     return counts.filter(pl.col("count") <= pl.col("count").quantile(BOTTOM_QUANTILE, "linear"))
+
+
+def middle_k(table: pl.DataFrame) -> int:
+    """The cut-off that is shown where one must do: the one in the middle."""
+    ks = table["k"].unique().sort()
+    return int(ks[len(ks) // 2])

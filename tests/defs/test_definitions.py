@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -6,12 +7,16 @@ from pathlib import Path
 import dagster as dg
 import msgspec
 import pytest
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 import personarank_dagster
+from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.graph import all_assets, output_format
 from personarank_dagster.defs.platform.columns import DESCRIPTIONS
-from personarank_dagster.defs.platform.declarations import RAW, asset_names, check_declarations, declared
+from personarank_dagster.defs.platform.declarations import RAW, asset_names, check_declarations, declared, pod_of_run
+from personarank_dagster.defs.platform.run_tags import FINGERPRINT_TAG, PROCESS_TAG
+from tests.workspace import ROOT
 
 SPECS = {spec.key: spec for spec in defs.resolve_all_asset_specs()}
 ASSETS = [SPECS[dg.AssetKey(name)] for name in asset_names()]
@@ -63,7 +68,23 @@ def test_every_table_shows_its_columns_and_every_asset_its_owners() -> None:
         assert list(spec.owners) == ["team:recommendation"]
         assert ("dagster/column_schema" in spec.metadata) == (name in COLUMNS)
     assert {*asset_names()} - COLUMNS.keys() == {"trained_encoder"}
-    assert DESCRIPTIONS.keys() <= {name for columns in COLUMNS.values() for name in columns}
+    every = [output_format(name, schema).columns for name in asset_names() for schema in ASPECTS_BY_SCHEMA]
+    assert DESCRIPTIONS.keys() == {name for columns in every for name in columns}
+
+
+def test_the_page_of_the_histories_shows_the_columns_of_every_schema_and_whose_they_are() -> None:
+    columns = {
+        one.name: one.description for one in SPECS[dg.AssetKey("histories")].metadata["dagster/column_schema"].columns
+    }
+    assert columns["rating"] == "1 to 5."
+    assert columns["quality_criteria"] == "What the user judges quality by."
+    assert columns["quality_criteria_reason"] == "(amazon) What in the review speaks for quality_criteria."
+    assert columns["visit_purpose"] == "(yelp) What the user came for."
+
+
+def test_a_run_asks_for_a_gpu_on_kubernetes_and_is_not_tagged_elsewhere() -> None:
+    assert pod_of_run({}) == {}
+    assert pod_of_run({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).keys() == {"dagster-k8s/config"}
 
 
 def test_assets_that_compute_wait_for_the_pool_and_ask_kubernetes_for_a_gpu() -> None:
@@ -72,6 +93,26 @@ def test_assets_that_compute_wait_for_the_pool_and_ask_kubernetes_for_a_gpu() ->
         expected = asset.key.path[-1] in computing
         assert (asset.op.pool == "gpu") is expected
         assert ("dagster-k8s/config" in asset.op.tags) is expected
+
+
+def test_the_ui_hides_the_tags_of_runs_that_are_for_programs() -> None:
+    assert all(tag.startswith(HIDDEN_TAG_PREFIX) for tag in (PROCESS_TAG, FINGERPRINT_TAG))
+
+
+def test_the_instance_prints_from_info_on_and_keeps_every_event(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        result = dg.materialize([dg.AssetsDefinition.from_op(_silent)], instance=instance)
+        kept = {entry.dagster_event_type for entry in instance.all_logs(result.run_id)}
+    assert "DEBUG" not in capfd.readouterr().err
+    assert {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS} <= kept
+
+
+@dg.op
+def _silent() -> None:
+    """Does nothing."""
 
 
 def test_nothing_but_the_gpu_resource_looks_for_a_device() -> None:

@@ -1,5 +1,6 @@
 """The files of deploy/, as far as they can be checked without an engine: they parse, and what they name is there."""
 
+import json
 import re
 import shlex
 from importlib import import_module
@@ -16,7 +17,7 @@ from dagster_k8s.job import (
 )
 
 from personarank_dagster.command_line.cli import main
-from personarank_dagster.definitions import defs
+from personarank_dagster.defs.platform.declarations import pod_of_run
 from tests.workspace import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -66,7 +67,8 @@ def test_the_pod_of_a_run_has_the_limits_of_the_values_and_those_of_its_job() ->
     """Kubernetes' own models refuse keys that they do not know."""
     values = VALUES["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
     launcher = {"container_config": values["containerConfig"], "pod_spec_config": values["podSpecConfig"]}
-    tags = defs.resolve_job_def("full_refresh_job").run_tags
+    on_kubernetes = pod_of_run({"KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    tags = {name: json.dumps(value) for name, value in on_kubernetes.items()}
     merged = K8sContainerContext(run_k8s_config=UserDefinedDagsterK8sConfig.from_dict(launcher)).merge(
         K8sContainerContext(run_k8s_config=get_user_defined_k8s_config(tags))
     )

@@ -20,6 +20,7 @@ FLAGS = (
     "--disable-component-update --disable-sync"
 )
 RUNS = "{ runsOrError { ... on Runs { results { status tags { key value } } } } }"
+NEWEST_RUN = "{ runsOrError(limit: 1) { ... on Runs { results { status assetCheckSelection { name } } } } }"
 BACKFILLS = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { status partitionNames } } } }"
 SCHEDULE = """query($selector: ScheduleSelector!) { scheduleOrError(scheduleSelector: $selector) {
   ... on Schedule { scheduleState { status } } } }"""
@@ -88,6 +89,20 @@ def test_one_partition_of_one_asset_is_materialised_and_shows_checks_and_a_pictu
     shown.wait_for()
     assert shown.evaluate("image => image.naturalWidth") > 500
     browser.picture("picture")
+
+
+def test_all_checks_of_an_asset_are_executed_for_every_dataset(browser: Browser) -> None:
+    page = browser.open("/assets/candidates?view=checks")
+    page.get_by_role("button", name="Execute all").click()
+
+    def ended() -> Any:
+        found = browser.server.graphql(NEWEST_RUN)["runsOrError"]["results"][0]
+        return found["status"] if found["assetCheckSelection"] and found["status"] in ("SUCCESS", "FAILURE") else None
+
+    assert browser.server.wait_for(ended, seconds=90) == "SUCCESS"
+    browser.open("/assets/candidates?view=checks")
+    page.get_by_text("Passed").first.wait_for()
+    browser.picture("all_checks")
 
 
 def test_a_backfill_of_both_partitions_runs_each(browser: Browser) -> None:

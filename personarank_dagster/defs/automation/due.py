@@ -12,7 +12,7 @@ from personarank_dagster.defs.graph import all_assets
 from personarank_dagster.defs.platform.declarations import RAW, asset_names
 from personarank_dagster.defs.platform.provenance import Change
 from personarank_dagster.defs.platform.resources import ProjectResource
-from personarank_dagster.defs.platform.run_tags import PARTITION_TAG, run_tags
+from personarank_dagster.defs.platform.run_tags import FINGERPRINT_TAG, PARTITION_TAG, run_tags
 from personarank_dagster.defs.platform.snapshots import take_snapshot
 from personarank_dagster.raw.parts import parts_of
 
@@ -79,7 +79,7 @@ def _made_by_another_run(instance: dg.DagsterInstance, dataset: str, assets: Ite
 
 def _seconds_to_wait(instance: dg.DagsterInstance, request: dg.RunRequest) -> float:
     """How long to wait before contents are tried again on which runs have failed."""
-    tags = {PARTITION_TAG: str(request.partition_key), "fingerprint": request.tags["fingerprint"]}
+    tags = {PARTITION_TAG: str(request.partition_key), FINGERPRINT_TAG: request.tags[FINGERPRINT_TAG]}
     failed = instance.get_run_records(dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.FAILURE]), limit=20)
     if not failed:
         return 0

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from personarank_dagster.defs.platform.partitions import dataset_partitions
+from personarank_dagster.defs.platform.published_checks import not_checked, of_each_dataset
 from personarank_dagster.defs.platform.resources import ProjectResource
 
 METRICS = "rerank_metrics"
@@ -20,7 +21,7 @@ METRICS = "rerank_metrics"
 )
 def metrics_are_recent(context: dg.AssetCheckExecutionContext, project: ProjectResource) -> dg.AssetCheckResult:
     """Evaluate the check."""
-    return dg.AssetCheckResult(**_evaluation(project, context.partition_key))
+    return of_each_dataset(context, lambda dataset: dg.AssetCheckResult(**_evaluation(project, dataset)))
 
 
 def report_age(project: ProjectResource, dataset: str, instance: dg.DagsterInstance) -> None:
@@ -51,7 +52,11 @@ def age_in_days(created: datetime, now: datetime) -> float:
 
 def _evaluation(project: ProjectResource, dataset: str) -> dict[str, Any]:
     limit = project.dataset(dataset).data.max_metrics_age_days
-    age = age_in_days(project.versions(METRICS, dataset).current().manifest.created, datetime.now(UTC))
+    current = project.versions(METRICS, dataset).find_current()
+    if current is None:
+        missing = not_checked(f"nothing is published of {METRICS}")
+        return {"passed": False, "severity": missing.severity, "metadata": missing.numbers}
+    age = age_in_days(current.manifest.created, datetime.now(UTC))
     return {
         "passed": age <= limit,
         "severity": dg.AssetCheckSeverity.WARN,

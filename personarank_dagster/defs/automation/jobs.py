@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from personarank_dagster.defs.platform.declarations import GPU_POD
+from personarank_dagster.defs.platform.declarations import pod_of_run
 
 REPORT = dg.AssetSelection.assets("metrics_report")
 CACHES = dg.AssetSelection.groups("caches")
@@ -11,7 +11,7 @@ full_refresh_job = dg.define_asset_job(
     "full_refresh_job",
     selection=dg.AssetSelection.all() - REPORT,
     description="Everything from the raw files to the metrics, for one dataset.",
-    tags=GPU_POD,
+    tags=pod_of_run(),
 )
 
 data_validation_job = dg.define_asset_job(
@@ -24,14 +24,14 @@ retrain_job = dg.define_asset_job(
     "retrain_job",
     selection=dg.AssetSelection.assets("trained_encoder").downstream() - REPORT,
     description="Trains the encoder of one dataset anew, and makes everything after it: caches, lists, metrics.",
-    tags=GPU_POD,
+    tags=pod_of_run(),
 )
 
 recache_job = dg.define_asset_job(
     "recache_job",
     selection=CACHES.downstream() - REPORT,
     description="Makes the caches of one dataset anew with its current encoder, and everything after them.",
-    tags=GPU_POD,
+    tags=pod_of_run(),
 )
 
 evaluate_job = dg.define_asset_job(

@@ -3,13 +3,47 @@
 from collections.abc import Mapping
 
 import dagster as dg
+import polars as pl
 
-# What does not explain itself; a name means the same in every table.
+from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA, SchemaName
+
+ASPECT_DESCRIPTIONS = {
+    "category_preference": "Which kind of product the user likes, by the review.",
+    "purchase_purpose": "What the user bought it for.",
+    "quality_criteria": "What the user judges quality by.",
+    "usage_context": "Where and when the user has use for it.",
+    "cuisine_category": "Which kind of food or place the user likes, by the review.",
+    "specific_dishes_or_attributes": "Dishes and features that the review names.",
+    "visit_purpose": "What the user came for.",
+    "visit_context": "When and with whom the user came.",
+}
+
+REASON_DESCRIPTIONS = {
+    aspect.reason_key: f"What in the review speaks for {aspect.key}."
+    for aspects in ASPECTS_BY_SCHEMA.values()
+    for aspect in aspects
+    if aspect.has_reason
+}
+
+COLUMN_SCHEMA = "dagster/column_schema"
+
+# A name means the same in every table.
 DESCRIPTIONS = {
+    "user_id": "The user, as the raw files call them.",
+    "item_id": "The item, as the raw files call it.",
     "persona_id": "Number of the persona within its item.",
     "unique_persona_id": "<item_id>_<persona_id>; of a reranked candidate, the persona with the highest cosine.",
+    "name": "What the persona is called.",
+    "description": "Who such a person is.",
     "preference_rationale": "Why such a person would like the item.",
+    "item_summary": "What the item is, in a few sentences.",
+    "rating": "1 to 5.",
+    "timestamp": "When the user reviewed the item, in UTC.",
+    **ASPECT_DESCRIPTIONS,
+    **REASON_DESCRIPTIONS,
     "target_item_id": "The item of which a persona was selected.",
+    "selected_persona_name": "The persona's name, as the judge gave it.",
+    "selection_reasoning": "Why the judge chose it.",
     "resolved": "Whether the selected persona is in the catalogue. Others are not trained on.",
     "position": "Counts a user's interactions from the oldest, 0.",
     "candidate_rank": "Place in the retriever's list, from 1.",
@@ -23,9 +57,13 @@ DESCRIPTIONS = {
     "vector_row": "Row of the matrix of vectors.",
     "scenario": "all, or a group of users: warm, cold; by their ground-truth item: head, tail.",
     "users": "Users with both a list and a ground truth.",
+    "dataset": "Name of the dataset.",
+    "version": "Version of its metrics; a name begins with the moment it was made at, in UTC.",
+    "metric": "HIT, MRR or NDCG.",
     "ceiling": "Share of users whose ground truth is in their list at all.",
     "moved_up": "Users whose ground truth came nearer to the top.",
     "moved_down": "Users whose ground truth came farther from the top.",
+    "unmoved": "Users whose ground truth kept its place, or is in no list.",
     "k": "Cut-off: the first k places count.",
     "candidate": "The metric of the retriever's order.",
     "reranked": "The metric of the published order.",
@@ -46,3 +84,13 @@ DESCRIPTIONS = {
 def described(types: Mapping[str, str]) -> dg.TableSchema:
     """Columns with their types and what they mean."""
     return dg.TableSchema([dg.TableColumn(name, kind, DESCRIPTIONS.get(name)) for name, kind in types.items()])
+
+
+def described_by_schema(columns: Mapping[SchemaName, Mapping[str, pl.DataType]]) -> dg.TableSchema:
+    """Columns of a table in datasets of every schema; where not all have one, its description says which do."""
+    every = {name: dtype for of_schema in columns.values() for name, dtype in of_schema.items()}
+    owners = {name: [schema for schema, of_schema in columns.items() if name in of_schema] for name in every}
+    only = {name: f"({', '.join(owners[name])}) " if len(owners[name]) < len(columns) else "" for name in every}
+    return dg.TableSchema(
+        [dg.TableColumn(name, str(dtype), only[name] + DESCRIPTIONS[name]) for name, dtype in every.items()]
+    )

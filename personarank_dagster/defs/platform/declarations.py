@@ -4,6 +4,7 @@ What an asset is made from, its format and its checks are looked up here by its 
 """
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,15 +13,15 @@ import dagster as dg
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.configuration.settings import RAW_FILE_KEYS
-from personarank_dagster.core.aspects import SchemaName
-from personarank_dagster.defs.platform.columns import described
+from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA, SchemaName
+from personarank_dagster.defs.platform.columns import COLUMN_SCHEMA, described_by_schema
 from personarank_dagster.defs.platform.formats import OutputFormat
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.platform.retries import RETRIES, retried_if_passing
 
 RAW = "raw"
 
-# On Kubernetes: the pod of a run, or of a step where each has its own, gets a GPU.
+# On Kubernetes: the pod of a step, where each has its own, gets a GPU.
 GPU_POD = {"dagster-k8s/config": {"container_config": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}}
 
 # One heavy step at a time; the limit is in dagster.yaml.
@@ -186,8 +187,12 @@ def _is_resource(annotation: object) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, dg.ConfigurableResource)
 
 
+def pod_of_run(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The tag that gives the pod of a run a GPU; none outside of Kubernetes, where it would only be in the way."""
+    return GPU_POD if "KUBERNETES_SERVICE_HOST" in environment else {}
+
+
 def _column_schema(declaration: Declaration) -> dict[str, Any]:
-    """The columns that an asset has in datasets of every schema; each materialisation shows all of its own."""
-    amazon, yelp = (declaration.format(schema).columns for schema in ("amazon", "yelp"))
-    shared = {name: str(dtype) for name, dtype in amazon.items() if name in yelp}
-    return {"dagster/column_schema": described(shared)} if shared else {}
+    """The columns of an asset in datasets of every schema: the page of an asset shows these, whatever came last."""
+    columns = {schema: declaration.format(schema).columns for schema in ASPECTS_BY_SCHEMA}
+    return {COLUMN_SCHEMA: described_by_schema(columns)} if any(columns.values()) else {}

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Draws one picture; None where there is nothing to see.
-Draw = Callable[[], "Figure | None"]
+# Draws one picture, or writes one in Markdown; None where there is nothing to see.
+Draw = Callable[[], "Figure | str | None"]
 
 # Characters of an error that stands where a picture should.
 SHOWN_ERROR = 200
@@ -25,13 +25,14 @@ COLUMN, HEIGHT = 4.2, 2.8
 MAX_WIDTH = 2 * COLUMN
 
 
-def new_figure(*, columns: int = 1, height: float = HEIGHT) -> tuple["Figure", list["Axes"]]:
-    """An empty figure of the size that pictures in the UI have, and its axes from left to right."""
+def new_figure(*, columns: int = 1, height: float = HEIGHT, shared: bool = False) -> tuple["Figure", list["Axes"]]:
+    """An empty figure of the size that pictures in the UI have, and its axes from left to right: one if `shared`."""
     from matplotlib.figure import Figure
 
     width = min(COLUMN * columns, MAX_WIDTH)
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    parts = 1 if shared else columns
+    axes = [figure.add_subplot(1, parts, part + 1) for part in range(parts)]
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
         each.tick_params(labelsize=8)
@@ -52,7 +53,9 @@ def drawn(pictures: Mapping[str, Draw], warn: Callable[[str], None]) -> dict[str
 def _drawn(name: str, draw: Draw, warn: Callable[[str], None]) -> dg.MetadataValue[Any] | None:
     try:
         figure = draw()
-        return None if figure is None else picture(figure)
+        if figure is None:
+            return None
+        return dg.MetadataValue.md(figure) if isinstance(figure, str) else picture(figure)
     except Exception as error:
         problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:SHOWN_ERROR]
         warn(f"the picture {name} could not be drawn, and nothing else is affected: {problem}")

@@ -158,9 +158,12 @@ def _metadata(version: Version) -> dict[str, Any]:
 
 
 def _table_metadata(version: Version) -> dict[str, Any]:
-    """Rows and columns of the table of a version, or of the index of its vectors. No values: they may be reviews."""
+    """Rows and columns of the table of a version, or of the index of its vectors. No values: they may be reviews.
+
+    Dagster's own name for the columns would have the page of the asset show those of the dataset that came last.
+    """
     files = [entry.path for entry in version.manifest.files if entry.path in (TABLE, INDEX)]
     if not files:
         return {}
     rows, columns = footer(version.directory / files[0])
-    return {"dagster/row_count": rows, "dagster/column_schema": described(columns)}
+    return {"dagster/row_count": rows, "columns": described(columns)}

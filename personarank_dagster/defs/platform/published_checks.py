@@ -1,12 +1,17 @@
 """What a check is given, and how Dagster sees it: a verdict that a version has, or a look at it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
 import polars as pl
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 from personarank_dagster.configuration.dataset import DatasetConfig
+from personarank_dagster.core.errors import PersonarankError
 from personarank_dagster.core.validation import Limits
 from personarank_dagster.defs.platform.declarations import Check, Found, asset_names
 from personarank_dagster.defs.platform.partitions import dataset_partitions
@@ -16,6 +21,8 @@ from personarank_dagster.storage.versions import Staged, Version
 
 # For checks of what no device made.
 CPU = GpuResource(device="cpu", devices=0, precision="fp32", memory_share=1.0)
+
+NOT_CHECKED = "not checked"
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class Published:
 
 def newest(project: ProjectResource, partition: str) -> Published:
     """What is published of a dataset now; of an asset whose last version was refused, that one."""
-    sight = Sight(project, take_snapshot(project, partition), run_id="")
+    sight = _sight_now(project, partition)
     last = {asset: sight.snapshot.outputs.versions(asset).newest() for asset in asset_names(partitioned=True)}
     refused = {asset: version for asset, version in last.items() if version and version.manifest.refusal}
     return Published(sight, CPU, refused)
@@ -97,12 +104,108 @@ def asset_check(check: Check) -> dg.AssetChecksDefinition:
     def evaluate(
         context: dg.AssetCheckExecutionContext, project: ProjectResource, gpu: GpuResource
     ) -> dg.AssetCheckResult:
-        published = Published(Sight.of(project, context), gpu)
-        found = verdict_of(published, check) or check.find(published)
-        severity = found.severity or check.severity
-        return dg.AssetCheckResult(passed=found.passed, severity=severity, metadata=found.numbers)
+        def of_dataset(name: str) -> dg.AssetCheckResult:
+            sight = Sight.of(project, context) if context.has_partition_key else _sight_now(project, name)
+            found = _look(Published(sight, gpu), check)
+            severity = found.severity or check.severity
+            return dg.AssetCheckResult(passed=found.passed, severity=severity, metadata=found.numbers)
+
+        return of_each_dataset(context, of_dataset)
 
     return evaluate
+
+
+def of_each_dataset(
+    context: dg.AssetCheckExecutionContext, evaluate: Callable[[str], dg.AssetCheckResult]
+) -> dg.AssetCheckResult:
+    """The evaluation of the run's dataset; where the run has none, those of all datasets, and one of all of them.
+
+    *Execute all* of the UI launches the checks of a partitioned asset without a partition, and cannot ask for one.
+    """
+    if context.has_partition_key:
+        return evaluate(context.partition_key)
+    results = {name: _or_the_reason(evaluate, name) for name in dataset_partitions.get_partition_keys()}
+    for name, result in results.items():
+        context.instance.report_dagster_event(_evaluation(context, name, result), run_id=context.run.run_id)
+    failed = [one for one in results.values() if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR]
+    return ResultOfAll(
+        passed=all(one.passed for one in results.values()),
+        severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
+        metadata={name: _in_words(one) for name, one in results.items()},
+    )
+
+
+class ResultOfAll(dg.AssetCheckResult):
+    """Result of a run without a partition: Dagster would ask for the materialisation that was judged, of none."""
+
+    def to_asset_check_evaluation(self, step_context: Any) -> dg.AssetCheckEvaluation:
+        """The evaluation, of no materialisation."""
+        (key,) = step_context.job_def.asset_layer.get_assets_def_for_node(step_context.node_handle).check_keys
+        return dg.AssetCheckEvaluation(
+            key.asset_key, key.name, self.passed, metadata=self.metadata, severity=self.severity
+        )
+
+
+def not_checked(reason: str) -> Found:
+    """What a check finds where there is nothing to look at."""
+    return Found(False, {NOT_CHECKED: reason}, dg.AssetCheckSeverity.WARN)
+
+
+def _sight_now(project: ProjectResource, partition: str) -> Sight:
+    return Sight(project, take_snapshot(project, partition), run_id="")
+
+
+def _look(published: Published, check: Check) -> Found:
+    missing = [asset for asset in (check.asset, *check.needs) if published.find(asset) is None]
+    if missing:
+        return not_checked(f"needs {', '.join(missing)}, of which nothing is published")
+    return verdict_of(published, check) or check.find(published)
+
+
+def _or_the_reason(evaluate: Callable[[str], dg.AssetCheckResult], dataset: str) -> dg.AssetCheckResult:
+    """The evaluation of one dataset of several: what is wrong with one must not cost the others theirs."""
+    try:
+        return evaluate(dataset)
+    except PersonarankError as error:
+        return dg.AssetCheckResult(passed=False, metadata={NOT_CHECKED: str(error)})
+
+
+def _in_words(result: dg.AssetCheckResult) -> str:
+    if reason := result.metadata.get(NOT_CHECKED):
+        return f"not checked: {reason.value}"
+    return "passed" if result.passed else "warned" if result.severity == dg.AssetCheckSeverity.WARN else "failed"
+
+
+def _evaluation(context: dg.AssetCheckExecutionContext, dataset: str, result: dg.AssetCheckResult) -> dg.DagsterEvent:
+    """The event of one dataset's evaluation in a run that has no partition."""
+    key = next(iter(context.selected_asset_check_keys))
+    evaluation = dg.AssetCheckEvaluation(
+        key.asset_key,
+        key.name,
+        result.passed,
+        metadata=result.metadata,
+        target_materialization_data=_judged_materialization(context.instance, key.asset_key, dataset),
+        severity=result.severity,
+        partition=dataset,
+    )
+    return dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,
+        job_name=context.run.job_name,
+        event_specific_data=evaluation,
+    )
+
+
+def _judged_materialization(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, dataset: str
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    of_dataset = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[dataset])
+    records = instance.fetch_materializations(of_dataset, limit=1).records
+    if not records:
+        return None
+    last = records[0]
+    return AssetCheckEvaluationTargetMaterializationData(
+        storage_id=last.storage_id, run_id=last.run_id, timestamp=last.timestamp
+    )
 
 
 def verdict_of(published: Published, check: Check) -> Found | None:

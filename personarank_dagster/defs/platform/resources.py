@@ -25,7 +25,8 @@ from personarank_dagster.storage.versions import VersionStore
 if TYPE_CHECKING:
     from personarank_dagster.encoding.devices import TrainingPrecision
 
-LOG_SECONDS = 10
+# Between lines of the log, and until the first observation; each one takes twice as long as that before it.
+LOG_SECONDS, OBSERVATION_SECONDS = 10, 30
 
 
 class ProjectResource(dg.ConfigurableResource[Any]):
@@ -184,10 +185,10 @@ class ProgressResource(dg.ConfigurableResource[Any]):
         label = f"{context.partition_key} · {task}" if context.has_partition_key else task
         with _bar(label, total, shown=self.terminal and total > 0) as advance_bar:
             started = last = time.monotonic()
-            done = 0
+            done, wait = 0, OBSERVATION_SECONDS
 
             def advance(count: int) -> None:
-                nonlocal done, last
+                nonlocal done, last, wait
                 done += count
                 advance_bar(count)
                 now = time.monotonic()
@@ -196,7 +197,9 @@ class ProgressResource(dg.ConfigurableResource[Any]):
                     rate = done / (now - started)
                     left = (total - done) / rate
                     context.log.info(f"{task}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left")
-                    _observe(context, task=task, done=done, of=total, per_second=rate, seconds_left=left)
+                    if now - started >= wait:
+                        wait *= 2
+                        _observe(context, task=task, done=done, of=total, per_second=rate, seconds_left=left)
 
             yield advance
 

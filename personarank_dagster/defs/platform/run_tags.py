@@ -9,14 +9,15 @@ from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.snapshots import Snapshot, begun_with
 from personarank_dagster.storage.process_identity import this_process
 
-PROCESS_TAG = "personarank/process"
+# The UI shows no tag that begins so: both are for programs.
+PROCESS_TAG, FINGERPRINT_TAG = ".dagster/process", ".dagster/fingerprint"
 
 PARTITION_TAG = "dagster/partition"
 
 
 def run_tags(snapshot: Snapshot) -> dict[str, str]:
     """Tags by which a run of a dataset is found: its name, and the fingerprint of all that the results come from."""
-    return {"dataset": snapshot.partition, "fingerprint": snapshot.fingerprint()[:16]}
+    return {"dataset": snapshot.partition, FINGERPRINT_TAG: snapshot.fingerprint()[:16]}
 
 
 def tag_run(project: ProjectResource, run: dg.DagsterRun, instance: dg.DagsterInstance) -> None:

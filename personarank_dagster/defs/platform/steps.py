@@ -119,7 +119,7 @@ class Step:
         *,
         pictures: Mapping[str, Draw] = MappingProxyType({}),
     ) -> dg.MaterializeResult[Any]:
-        """The value with its content hash as data version, and the pictures that can be drawn.
+        """The value with its content hash as data version; in the metadata the pictures that can be drawn come first.
 
         Checks that need a device judge it with `gpu`.
         """
@@ -128,7 +128,7 @@ class Step:
         handed = Handed(value, version, self.made_from(), lambda staged: self._judge(staged, gpu))
         numbers = {name: _rounded(found) for name, found in metadata.items()}
         shown = drawn(pictures, lambda problem: self.context.log.warning(f"{self.name}: {problem}"))
-        return dg.MaterializeResult(value=handed, metadata=numbers | shown, data_version=dg.DataVersion(version))
+        return dg.MaterializeResult(value=handed, metadata=shown | numbers, data_version=dg.DataVersion(version))
 
     def _judge(self, staged: Staged, gpu: GpuResource | None) -> list[Verdict]:
         subject = Published(self.sight, gpu or CPU, {self.declaration.name: staged})

@@ -13,6 +13,7 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import ConfigError, ContractError
 from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset, no_settings
+from personarank_dagster.defs.platform.figures import Draw
 from personarank_dagster.defs.platform.formats import (
     METRICS_JSON,
     MetricsFormat,
@@ -26,7 +27,8 @@ from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
-from personarank_dagster.defs.ranking.pictures import alpha_curve, metric_bars, report_bars
+from personarank_dagster.defs.ranking.examples import example_lists
+from personarank_dagster.defs.ranking.pictures import alpha_curve, metric_bars, movement, report_lines
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking import ranker as ranking
 from personarank_dagster.ranking.blending import Alpha, Blend, measure
@@ -76,15 +78,19 @@ def reranked_candidates(
     parts = (ranker.rerank(block, blend.alphas_of) for block in ranking.blocks(candidates))
     reranked = spool(parts, config.data.out_root / "scratch")
     numbers = {
+        **ranking.coverage(reranked),
         "serving_alpha": blend.serving,
         "user_max_k": config.rerank.user_max_k,
         "gamma": config.train.gamma,
         **{f"alpha of fold {fold}": alpha for fold, alpha in enumerate(blend.folds)},
-        **ranking.coverage(reranked),
         **quarantined,
     }
-    curve = partial(alpha_curve, blend, max(config.rerank.ks))
-    return step.result(reranked, numbers, gpu, pictures={"curve": curve})
+    pictures: dict[str, Draw] = {
+        "movement": partial(movement, reranked),
+        "what users see": lambda: example_lists(config.name, reranked, _persona_table(step)),
+        "curve": partial(alpha_curve, blend, max(config.rerank.ks)),
+    }
+    return step.result(reranked, numbers, gpu, pictures=pictures)
 
 
 @graph_asset(
@@ -160,7 +166,7 @@ def metrics_report(
     report = pl.concat(tables) if tables else pl.DataFrame(schema=schemas.REPORT)
     missing = sorted(set(dataset_partitions.get_partition_keys()) - rerank_metrics.keys())
     numbers = {"datasets": len(tables), "datasets_without_metrics": len(missing)}
-    return step.result(report, numbers, pictures={"metrics": partial(report_bars, report)})
+    return step.result(report, numbers, pictures={"metrics": partial(report_lines, report)})
 
 
 def _last_metrics(outputs: Outputs, dataset: str, current: pl.DataFrame) -> pl.DataFrame:
@@ -178,6 +184,13 @@ def _last_metrics(outputs: Outputs, dataset: str, current: pl.DataFrame) -> pl.D
         for name, table in tables.items()
         if dict(table.schema) == schemas.METRICS
     )
+
+
+def _persona_table(step: Step) -> pl.LazyFrame:
+    """The personas, for their names: no result is made from them here."""
+    version = step.sight.version("personas")
+    table: pl.LazyFrame = step.outputs.format("personas").read(version.directory, lazy=True)
+    return table
 
 
 def check_one_encoder(step: Step) -> None:
@@ -255,6 +268,10 @@ def _blend(step: Step, ranker: Ranker, candidates: pl.LazyFrame) -> tuple[Blend,
     return blend, step.set_aside(raw)
 
 
+# Of the middle cut-off, what matters first: the published order, its gain, how sure that is, what of it is personal.
+HEADLINE = ("reranked", "lift", "lift_low", "lift_high", "personal_lift")
+
+
 def _metric_numbers(measured: RerankMetrics) -> dict[str, Any]:
     """Numeric metadata that the UI plots over time: every metric of all users, and who was counted."""
     overall = measured.table.filter(pl.col("scenario") == "all")
@@ -264,5 +281,7 @@ def _metric_numbers(measured: RerankMetrics) -> dict[str, Any]:
         for order in shown
         for metric, k, value in overall.select("metric", "k", order).drop_nulls().rows()
     }
+    headline = [f"{order} NDCG@{metrics.middle_k(overall)}" for order in HEADLINE]
+    first = {name: numbers[name] for name in headline if name in numbers}
     moved = {name: overall[name][0] for name in ("moved_up", "moved_down", "unmoved", "ceiling")}
-    return numbers | moved | asdict(measured.coverage)
+    return first | moved | asdict(measured.coverage) | numbers

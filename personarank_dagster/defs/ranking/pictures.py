@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from personarank_dagster.defs.platform.figures import HEIGHT, legend_below, new_figure
+from personarank_dagster.defs.platform.figures import legend_below, new_figure
+from personarank_dagster.defs.ranking.examples import MOVED_PLACES, example_users, lists_of
 from personarank_dagster.ranking.blending import GRID, Blend
+from personarank_dagster.ranking.metrics import middle_k
+from personarank_dagster.storage.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,9 +38,38 @@ def alpha_curve(blend: Blend, k: int) -> "Figure | None":
     return figure
 
 
+def movement(reranked: Table) -> "Figure | None":
+    """How far all users' first places came, and the way of every place of the user whose first places moved most."""
+    users = example_users(reranked)
+    if not users:
+        return None
+    figure, (all_users, one_user) = new_figure(columns=2)
+    counts = _ways(reranked)
+    colors = [
+        ORDER_COLORS["reranked" if way > 0 else "shuffled" if way < 0 else "candidate"] for way in counts["way"]
+    ]
+    all_users.bar(counts["way"], counts["len"], color=colors)
+    all_users.set(title=f"First {MOVED_PLACES} places of all users", xlabel="places up", ylabel="how many")
+    own = lists_of(reranked, {"one": next(iter(users.values()))}).head(MOVED_PLACES)
+    for new, old in own.select("rank", "candidate_rank").rows():
+        one_user.plot([0, 1], [old, new], color=ORDER_COLORS["reranked" if new < old else "candidate"], marker=".")
+    one_user.set(title="User 1: old and new places", ylabel="place")
+    one_user.set_xticks([0, 1], ["before", "after"])
+    one_user.set_yticks(sorted({1, *own["candidate_rank"].to_list()}))
+    one_user.invert_yaxis()
+    return figure
+
+
+def _ways(reranked: Table) -> pl.DataFrame:
+    """How many of the first places came so far up."""
+    first = reranked.lazy().filter(pl.col("rank") <= MOVED_PLACES)
+    way = pl.col("candidate_rank").cast(pl.Int64) - pl.col("rank").cast(pl.Int64)
+    return first.group_by(way=way).len().sort("way").collect(engine="streaming")
+
+
 def metric_bars(table: pl.DataFrame) -> "Figure":
     """NDCG of every order of all users, and the lift of every scenario with its 95 % interval."""
-    k = _middle(table)
+    k = middle_k(table)
     shown = table.filter((pl.col("metric") == "NDCG") & (pl.col("k") == k))
     figure, (orders, scenarios) = new_figure(columns=2)
     overall = shown.filter(pl.col("scenario") == "all")
@@ -61,34 +93,32 @@ def metric_bars(table: pl.DataFrame) -> "Figure":
     return figure
 
 
-def report_bars(report: pl.DataFrame) -> "Figure | None":
-    """Lift of every dataset, its versions side by side, the newest last; nothing where there is none."""
-    if report.is_empty():
-        return None
-    k = _middle(report)
+def report_lines(report: pl.DataFrame) -> "Figure | None":
+    """A line a dataset: the lift of its versions over time, with their intervals; nothing where there is none."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+
+    k = middle_k(report) if report.height else 0
     shown = report.filter(
         (pl.col("metric") == "NDCG")
         & (pl.col("k") == k)
         & (pl.col("scenario") == "all")
         & pl.col("lift").is_not_null()
     )
-    figure, (axes,) = new_figure(height=max(HEIGHT, 0.3 * shown.height))
-    labels = [f"{row['dataset']} {_moment(row['version'])}" for row in shown.iter_rows(named=True)]
-    errors = [(shown["lift"] - shown["lift_low"]) * 100, (shown["lift_high"] - shown["lift"]) * 100]
-    colors = [ORDER_COLORS["reranked" if current else "candidate"] for current in shown["current"]]
-    axes.barh(labels, shown["lift"] * 100, xerr=errors, color=colors, error_kw={"lw": 1, "capsize": 2})
-    axes.axvline(0, color="#555555", lw=0.8)
-    axes.invert_yaxis()
-    axes.set(title=f"Lift of NDCG@{k}, %, 95 % interval")
+    if shown.is_empty():
+        return None
+    figure, (axes,) = new_figure(columns=2, shared=True)
+    for (dataset,), versions in shown.sort("version").group_by("dataset", maintain_order=True):
+        moments = date2num([_moment(version) for version in versions["version"]])  # type: ignore[no-untyped-call]
+        low, high = (versions["lift"] - versions["lift_low"]) * 100, (versions["lift_high"] - versions["lift"]) * 100
+        axes.errorbar(moments, versions["lift"] * 100, yerr=[low, high], label=dataset, marker="o", lw=1, capsize=2)
+    axes.axhline(0, color="#555555", lw=0.8)
+    axes.set(title=f"Lift of NDCG@{k} of each dataset over time, %, 95 % interval")
+    axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    legend_below(axes, columns=3)
     return figure
 
 
-def _moment(version: str) -> str:
-    """Day and time that the name of a version begins with."""
-    return f"{datetime.strptime(version[:13], '%Y%m%dT%H%M'):%Y-%m-%d %H:%M}"
-
-
-def _middle(table: pl.DataFrame) -> int:
-    """The cut-off that is shown: the one in the middle."""
-    ks = table["k"].unique().sort()
-    return int(ks[len(ks) // 2])
+def _moment(version: str) -> datetime:
+    """The moment that the name of a version begins with."""
+    return datetime.strptime(version[:15], "%Y%m%dT%H%M%S")

@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from personarank_dagster.encoding.train import TrainingTables
     from personarank_dagster.encoding.training.trained_encoder import TrainedEncoder
 
-OBSERVATION_SECONDS = 15
+# Until the first observation of a training; each one takes twice as long as that before it.
+OBSERVATION_SECONDS = 60
+
+# What matters first: whether training helped.
+HEADLINE = ("ndcg@10_hard", "accuracy@1")
 
 # What stands in an evaluation beside the metrics.
 NO_METRICS = ("step", "best_by", "standard_error")
@@ -110,17 +114,18 @@ def train(
 
 
 def observer(context: dg.AssetExecutionContext, advance: Callable[[int], None]) -> OnStep:
-    """Moves the progress on, and observes the asset with the numbers of the training every now and then."""
-    last = 0.0
+    """Moves the progress on, and observes the asset with the newest numbers of the training, ever more seldom."""
+    began, wait = time.monotonic(), OBSERVATION_SECONDS
+    newest: dict[str, float] = {}
 
     def on_step(step: int, steps: int, numbers: Numbers) -> None:
-        nonlocal last
+        nonlocal wait
+        newest.update(numbers)
         if "loss" in numbers:
             advance(1)
-        now = time.monotonic()
-        if "loss" not in numbers or now - last >= OBSERVATION_SECONDS:
-            last = now
-            found = {"step": step, "steps": steps, **numbers}
+        if time.monotonic() - began >= wait:
+            wait *= 2
+            found = {"step": step, "steps": steps, **newest}
             context.log_event(dg.AssetObservation(context.asset_key, partition=context.partition_key, metadata=found))
 
     return on_step
@@ -173,9 +178,11 @@ def first_error(out: Path) -> str | None:
 def training_metadata(record: Mapping[str, Any], cost: Numbers) -> dict[str, Any]:
     """Numbers that the UI plots from training to training."""
     losses, base, final = record["losses"], record["base"], record["final"]
-    return {
-        "steps": len(losses),
+    sides = {"base": base, "final": final}
+    first = {f"{side} {name}": of_side[name] for name in HEADLINE for side, of_side in sides.items() if of_side}
+    return first | {
         "best_step": record["best_step"],
+        "steps": len(losses),
         "first_loss": losses[0],
         "last_loss": losses[-1],
         **{f"base {name}": value for name, value in base.items() if name not in NO_METRICS},

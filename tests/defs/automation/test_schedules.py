@@ -36,6 +36,7 @@ from personarank_dagster.defs.automation.sensors import raw_files_sensor
 from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.provenance import provenance
+from personarank_dagster.defs.platform.run_tags import FINGERPRINT_TAG, PROCESS_TAG
 from personarank_dagster.defs.platform.snapshots import take_snapshot
 from tests.workspace import copy_sample
 
@@ -98,7 +99,7 @@ def test_a_tick_requests_one_run_for_its_partition_and_skips_until_something_cha
     (second,) = tick(instance, NIGHT + timedelta(days=2))
     assert [key.path[-1] for key in second.asset_selection] == ["histories", "ground_truth", "selected_personas"]
     assert second.tags["reason"] == "raw/gt changed"
-    assert second.tags["fingerprint"] != first.tags["fingerprint"]
+    assert second.tags[FINGERPRINT_TAG] != first.tags[FINGERPRINT_TAG]
 
 
 def test_a_changed_raw_file_makes_only_its_partition_stale(instance: dg.DagsterInstance) -> None:
@@ -117,15 +118,15 @@ def test_a_run_carries_dataset_fingerprint_and_process_however_it_was_launched(i
     )
     record = instance.get_run_by_id(result.run_id)
     assert record.tags[PARTITION_NAME_TAG] == record.tags["dataset"] == "yelp"
-    assert len(record.tags["fingerprint"]) == 16
-    assert f":{os.getpid()}:" in record.tags["personarank/process"]
+    assert len(record.tags[FINGERPRINT_TAG]) == 16
+    assert f":{os.getpid()}:" in record.tags[PROCESS_TAG]
 
 
 def test_the_sensor_requests_a_run_of_each_dataset_for_its_present_contents(instance: dg.DagsterInstance) -> None:
     def requested() -> list[tuple[str, str]]:
         context = dg.build_sensor_context(instance, resources={"project": project}, definitions=defs)
         requests = raw_files_sensor.evaluate_tick(context).run_requests
-        return [(str(request.partition_key), request.tags["fingerprint"]) for request in requests]
+        return [(str(request.partition_key), request.tags[FINGERPRINT_TAG]) for request in requests]
 
     before = requested()
     assert [partition for partition, _ in before] == ["amazon", "yelp"]

@@ -27,6 +27,14 @@ def test_a_figure_becomes_a_picture_with_its_titles_as_text() -> None:
     assert image(value).width > 900
 
 
+def test_what_is_drawn_in_words_is_markdown_and_what_fails_costs_a_warning() -> None:
+    warnings: list[str] = []
+    shown = drawn({"words": lambda: "**3**", "nothing": lambda: None, "broken": lambda: str(1 // 0)}, warnings.append)
+    assert shown["words"].value == "**3**"
+    assert shown.keys() == {"words", "broken"}
+    assert "picture broken could not be drawn" in warnings[0]
+
+
 def test_a_picture_of_noise_is_drawn_coarser_until_it_fits() -> None:
     figure, (axes,) = new_figure()
     axes.imshow(np.random.default_rng(0).random((400, 600, 3)))

@@ -112,8 +112,10 @@ def test_the_metadata_say_rows_and_columns_and_no_values(instance: dg.DagsterIns
     assert event is not None
     assert event.asset_materialization is not None
     metadata = event.asset_materialization.metadata
+    assert next(iter(metadata)) == "distributions"
     assert metadata["dagster/row_count"].value == rows("yelp")
-    schema = metadata["dagster/column_schema"].value
+    assert "dagster/column_schema" not in metadata
+    schema = metadata["columns"].value
     assert {column.name: column.type for column in schema.columns} == {
         name: str(dtype) for name, dtype in schemas.PERSONAS.items()
     }

@@ -100,6 +100,7 @@ def test_progress_is_observed_on_the_asset_while_it_runs_and_not_too_often(
     monkeypatch: pytest.MonkeyPatch, seconds: int, expected: list[int]
 ) -> None:
     monkeypatch.setattr("personarank_dagster.defs.platform.resources.LOG_SECONDS", seconds)
+    monkeypatch.setattr("personarank_dagster.defs.platform.resources.OBSERVATION_SECONDS", seconds)
 
     @dg.asset
     def slow(context: dg.AssetExecutionContext, progress: ProgressResource) -> None:

@@ -5,14 +5,16 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
+import dagster as dg
 import msgspec
 import psutil
 import pytest
 
 from personarank_dagster.defs.platform.figures import picture
 from personarank_dagster.defs.training.pictures import training_curves
-from personarank_dagster.defs.training.run import first_error, training_metadata
+from personarank_dagster.defs.training.run import first_error, observer, training_metadata
 from tests.killable import TinyWorkspace, edit, sight
 
 TRAINED = ("run", "--partition", "amazon", "--select", "+trained_encoder")
@@ -51,6 +53,19 @@ def test_ranks_do_not_outlive_a_killed_parent_and_the_next_run_continues(workspa
     assert (encoder / "modules.json").is_file()
 
 
+def test_a_training_is_observed_ever_more_seldom_with_its_newest_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = MagicMock(asset_key=dg.AssetKey("trained_encoder"), partition_key="amazon")
+    seconds = iter(range(0, 1000))
+    monkeypatch.setattr("personarank_dagster.defs.training.run.time.monotonic", lambda: float(next(seconds)))
+    on_step = observer(context, lambda count: None)
+    on_step(0, 500, {"mrr": 0.5})
+    for step in range(500):
+        on_step(step, 500, {"loss": 1.0})
+    observed = [call.args[0].metadata for call in context.log_event.call_args_list]
+    assert [one["step"].value for one in observed] == [58, 118, 238, 478]
+    assert all(one["mrr"].value == 0.5 for one in observed)
+
+
 def test_the_first_rank_that_failed_is_named(tmp_path: Path) -> None:
     assert first_error(tmp_path) is None
     for rank, message in ((1, "ValueError: broken"), (0, "ConnectionError: peer is gone")):
@@ -75,5 +90,7 @@ def test_a_training_has_numbers_before_and_after_and_a_picture() -> None:
     numbers = training_metadata(record, {"texts_per_second": 3.0})
     assert (numbers["first_loss"], numbers["last_loss"], numbers["texts_per_second"]) == (2.0, 1.0, 3.0)
     assert numbers["base accuracy@1"] == numbers["final accuracy@1"] == 0.2
+    both = [f"{side} {name}" for name in ("ndcg@10_hard", "accuracy@1") for side in ("base", "final")]
+    assert list(numbers)[:5] == [*both, "best_step"]
     shown = str(picture(training_curves(record)).value)
     assert shown.startswith("![loss; held-out users; counts: step 2](data:image/png;base64,")
