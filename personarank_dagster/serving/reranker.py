@@ -304,7 +304,7 @@ def _store(out_root: Path, asset: str) -> tuple[Path, str, str]:
     """Base, asset and partition of the outputs that lie below a dataset's `out_root`."""
     folders = sorted((out_root / "versions" / asset).glob(f"*/{POINTER}"))
     if len(folders) != 1:
-        raise StorageError(
-            f"{out_root}: expected one dataset with {asset}, got {len(folders)}; `personarank run` makes it"
-        )
+        names = ", ".join(folder.parent.name for folder in folders)
+        remedy = "`personarank doctor` says how to remove a former one" if names else "`personarank run` makes it"
+        raise StorageError(f"{out_root}: expected one dataset with {asset}, got {names or 'none'}; {remedy}")
     return out_root / "versions", asset, folders[0].parent.name

@@ -76,6 +76,11 @@ def plan_run(
     return Plan(partition, reasons_to_run(project, _selected(defs, partition, select), partition, force=force))
 
 
+def check_selection(defs: dg.Definitions, select: str | None) -> None:
+    """Raise ConfigError if this selects nothing, in whichever partition."""
+    _selected(defs, UNPARTITIONED, select)
+
+
 def reasons_to_run(
     project: ProjectResource,
     assets: Sequence[str],

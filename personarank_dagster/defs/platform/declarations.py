@@ -15,7 +15,7 @@ from personarank_dagster.configuration.settings import RAW_FILE_KEYS
 from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.defs.platform.columns import described
 from personarank_dagster.defs.platform.formats import OutputFormat
-from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.retries import RETRIES, retried_if_passing
 
 RAW = "raw"
@@ -82,10 +82,6 @@ class Declaration:
         """Names of all contents that it is made from, but for those of other assets."""
         configured = [key for key in (*self.raw, *self.optional_raw) if key in config.data.raw_files]
         return [f"{RAW}/{key}" for key in configured] + list(self.contents(config))
-
-    def partitions(self) -> list[str]:
-        """Its partitions."""
-        return list(dataset_partitions.get_partition_keys()) if self.partitioned else [UNPARTITIONED]
 
 
 _declared: dict[str, Declaration] = {}

@@ -158,6 +158,8 @@ def metrics_report(
     tables = [_last_metrics(project.outputs(name), name, table) for name, table in rerank_metrics.items()]
     report = pl.concat(tables) if tables else pl.DataFrame(schema=schemas.REPORT)
     missing = sorted(set(dataset_partitions.get_partition_keys()) - rerank_metrics.keys())
+    for problem in project.problems():
+        context.log.warning(f"the report goes without a dataset: {problem}")
     numbers = {"datasets": len(tables), "datasets_without_metrics": len(missing)}
     return step.result(report, numbers, pictures={"metrics": partial(report_bars, report)})
 
