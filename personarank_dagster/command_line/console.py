@@ -18,6 +18,7 @@ from personarank_dagster.configuration.public_scripts import passed_over
 from personarank_dagster.core.errors import ConfigError, PersonarankError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation import upkeep
+from personarank_dagster.defs.automation.instances import open_instance
 from personarank_dagster.defs.automation.runs import (
     Outcome,
     Plan,
@@ -45,7 +46,7 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     names = resolve(partitions)
     check_selection(defs, select)
     _show_remarks(names)
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         _end_dead_runs(instance)
         failed = [name for name in [*names, UNPARTITIONED] if not _succeeds(name, instance, select, force)]
     for name in names:
@@ -100,7 +101,7 @@ def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: b
     names = resolve(partitions)
     _show_remarks(names)
     inputs = ",".join(dict.fromkeys(check.asset for check in ALL_CHECKS))
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         _end_dead_runs(instance)
         outcomes = {name: _validated(name, instance, inputs, quiet=as_json) for name in names}
     found = {name: _evaluations(name) for name, outcome in outcomes.items() if outcome}
@@ -163,7 +164,7 @@ def roll_back_and_report(asset: str, partition: str, version: str | None, *, for
     if len(found) != 1:
         raise ConfigError(f"{asset} has no one partition {partition}; `personarank versions` lists them")
     store = found[0]
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         chosen = upkeep.roll_back(project, store, version, instance, force=force)
     if as_json:
         console.print_json(data={"asset": asset, "partition": partition, "version": chosen.name})
@@ -211,7 +212,7 @@ def verify_and_report(asset: str | None, partitions: tuple[str, ...], *, as_json
 
 def treat_and_report(*, as_json: bool) -> bool:
     """Put things right and say what; False if something is left for a person."""
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         found = upkeep.treat(project, instance)
     if as_json:
         console.print_json(data=[asdict(one) for one in found])
@@ -258,8 +259,9 @@ def _run(
     if partition != UNPARTITIONED and plan.reasons:
         observe_raw_files(project, partition, instance)
     outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal)
-    for step, message in outcome.failures.items():
-        errors.print(f"[red]{_title(partition)} · {step} failed:[/red] {escape(message)}")
+    for message in dict.fromkeys(outcome.failures.values()):
+        steps = ", ".join(step for step, failure in outcome.failures.items() if failure == message)
+        errors.print(f"[red]{_title(partition)} · {steps} failed:[/red] {escape(message)}")
     for warning in outcome.warnings:
         errors.print(f"[yellow]{escape(warning)}[/yellow]")
     if not quiet:
