@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from personarank_dagster.core.errors import reason_of
 from personarank_dagster.raw.rows import RowError, shorten
 
 _AT = re.compile(r" - at `\$\.?(?P<path>.*?)`$")
@@ -33,7 +34,7 @@ def place_and_problem(error: ValueError | RecursionError, text: bytes) -> tuple[
             return path, f"expected a finite number, got {odd!r}"
         return path, f"expected characters, got half of a surrogate pair, {_HALF.findall(odd)[0]!r}"
     # The line is not quoted: errors show the value that breaks a rule, and no text beside it.
-    return "", f"is not valid JSON: {str(error).removeprefix('JSON is malformed: ')}"
+    return "", f"is not valid JSON: {reason_of(error)}"
 
 
 def _broken_rule(message: str, value: Any) -> tuple[str, str]:
@@ -43,12 +44,13 @@ def _broken_rule(message: str, value: Any) -> tuple[str, str]:
     message = _AT.sub("", message)
     found = _value_at(value, path)
     if missing := _MISSING.fullmatch(message):
-        return ".".join(filter(None, [path, missing["name"]])), f"is missing, got the keys {shorten(_keys(found))}"
+        return ".".join(filter(None, [path, missing["name"]])), f"is missing, got {_keys(found)}"
     return path, f"{_rule(message)}, got {shorten(found)}"
 
 
-def _keys(value: Any) -> list[str]:
-    return list(value) if isinstance(value, dict) else []
+def _keys(value: Any) -> str:
+    names = ", ".join(value) if isinstance(value, dict) else ""
+    return f"the keys {shorten(names, quoted=False)}" if names else "an object without keys"
 
 
 def _rule(message: str) -> str:

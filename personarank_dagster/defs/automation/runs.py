@@ -9,7 +9,7 @@ from typing import Any, Literal
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 
-from personarank_dagster.core.errors import ConfigError, PersonarankError
+from personarank_dagster.core.errors import ConfigError, PersonarankError, reason_of
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.provenance import Change, change_of, current_inputs
@@ -166,7 +166,7 @@ def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[
     try:
         keys = dg.AssetSelection.from_string(_selection_syntax(select)).resolve(graph)
     except dg.DagsterError as error:
-        raise ConfigError(f"--select {select}: {error}") from error
+        raise ConfigError(f"--select {select}: {reason_of(error)}") from error
     if not any(key.to_user_string() in asset_names() for key in keys):
         raise ConfigError(f"--select {select}: selects no asset; the assets are {', '.join(asset_names())}")
     return [name for name in names if dg.AssetKey(name) in keys]

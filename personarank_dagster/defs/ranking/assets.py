@@ -11,7 +11,7 @@ import polars as pl
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
-from personarank_dagster.core.errors import ConfigError, ContractError
+from personarank_dagster.core.errors import ConfigError, ContractError, listed_by_name
 from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset, no_settings
 from personarank_dagster.defs.platform.formats import (
     METRICS_JSON,
@@ -183,11 +183,11 @@ def _last_metrics(outputs: Outputs, dataset: str, current: pl.DataFrame) -> pl.D
 
 def check_one_encoder(step: Step) -> None:
     """Raise ContractError if the caches are not by one encoder and template: their cosines would mean nothing."""
-    spaces = {cache: made_with(step.sight.version(cache)).space for cache in CACHES}
+    spaces = {cache: " ".join(made_with(step.sight.version(cache)).space) for cache in CACHES}
     if len(set(spaces.values())) > 1:
         raise ContractError(
             f"reranked_candidates ({step.snapshot.partition}): both caches must be by one encoder and template, got "
-            f"{spaces}; materialise both caches"
+            f"{listed_by_name(spaces)}; materialise both caches"
         )
 
 
