@@ -45,6 +45,12 @@ def small_disk(workspace: TinyWorkspace, size: str, *options: str) -> Iterator[P
         shutil.rmtree(folder)
 
 
+def fill(folder: Path) -> None:
+    with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+
+
 def assert_one_error(ended: Ended, message: str) -> None:
     assert ended.code == 1, ended.output
     assert "Traceback" not in ended.output
@@ -63,12 +69,29 @@ def test_a_full_disk(workspace: TinyWorkspace, asset: str, folder: str) -> None:
         if asset == "trained_encoder":
             shutil.copytree(workspace.folder / "outputs/amazon/vectors", out_root / "amazon/vectors")
         good = workspace.current("small")[asset]
-        with contextlib.suppress(OSError), (out_root / "amazon" / "filler").open("wb", buffering=0) as filler:
-            while True:
-                filler.write(bytes(4096))
+        fill(out_root / "amazon")
         ended = workspace.call("run", "--select", asset, "--force", "--out-root", str(out_root))
         assert_one_error(ended, rf"{asset} failed: .*small/amazon/{folder}.*: cannot be written: No space left")
         assert (workspace.current("small")[asset], good.damage()) == (good, [])
+
+
+def test_a_full_disk_below_the_database_of_dagster(workspace: TinyWorkspace) -> None:
+    home = workspace.folder / ".dagster"
+    good = workspace.current()
+    with small_disk(workspace, "6m") as folder:
+        shutil.copytree(home, folder / "amazon/.dagster")
+        kept = home.rename(workspace.folder / "kept")
+        home.symlink_to(folder / "amazon/.dagster")
+        fill(folder / "amazon")
+        ended = workspace.call(*HISTORIES)
+        home.unlink()
+        kept.rename(home)
+    assert_one_error(
+        ended, "Error: DAGSTER_HOME .*: Dagster cannot keep its runs: .*; published outputs are as they were"
+    )
+    assert {name: version.name for name, version in workspace.current().items()} == {
+        name: version.name for name, version in good.items()
+    }
 
 
 def test_a_folder_that_cannot_be_written(workspace: TinyWorkspace) -> None:

@@ -1,6 +1,7 @@
 """What the command line shows: plans, progress, tables, where the outputs are."""
 
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -14,12 +15,14 @@ from rich.table import Table
 
 from personarank_dagster.configuration.dataset import config_dir, listed
 from personarank_dagster.configuration.public_scripts import passed_over
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import ConfigError, PersonarankError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation import upkeep
+from personarank_dagster.defs.automation.instances import open_instance
 from personarank_dagster.defs.automation.runs import (
     Outcome,
     Plan,
+    check_selection,
     end_dead_runs,
     execute,
     observe_raw_files,
@@ -41,29 +44,51 @@ COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bool) -> bool:
     """Materialise the partitions and then the report; say what happened. False if anything failed."""
     names = resolve(partitions)
+    check_selection(defs, select)
     _show_remarks(names)
-    for name in names:
-        project.outputs(name).check_writable()
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         _end_dead_runs(instance)
-        outcomes = [_run(name, instance, select=select, force=force) for name in [*names, UNPARTITIONED]]
-    failed = [outcome.plan.partition for outcome in outcomes if outcome.failures]
+        failed = [name for name in [*names, UNPARTITIONED] if not _succeeds(name, instance, select, force)]
     for name in names:
-        project.outputs(name).refresh_links()
         if name in failed:
-            place = project.dataset(name).bucket or project.dataset(name).data.out_root
-            console.print(f"{name}: failed; what is in {place} is the last good result")
-            continue
-        _show_metrics(name)
-        _show_outputs(name)
+            _show_last_good_result(name)
+        else:
+            _show_metrics(name)
+            _show_outputs(name)
     return not failed
+
+
+def _succeeds(name: str, instance: dg.DagsterInstance, select: str | None, force: bool) -> bool:
+    """Run one partition; what is wrong with it is said, and costs no other."""
+    try:
+        if name != UNPARTITIONED:
+            project.outputs(name).check_writable()
+        outcome = _run(name, instance, select=select, force=force)
+        if name != UNPARTITIONED:
+            project.outputs(name).refresh_links()
+    except PersonarankError as error:
+        _show_error(error)
+        return False
+    return not outcome.failures
+
+
+def _show_error(error: PersonarankError) -> None:
+    errors.print(f"[red]Error:[/] {escape(str(error))}")
+
+
+def _show_last_good_result(name: str) -> None:
+    """Where it is, unless that is what cannot be read."""
+    with suppress(ConfigError):
+        place = project.dataset(name).bucket or project.dataset(name).data.out_root
+        console.print(f"{name}: failed; what is in {place} is the last good result")
 
 
 def _show_remarks(names: list[str]) -> None:
     """What of the files of the datasets does not count, or costs a schedule alone."""
     for name in names:
-        for line in (*passed_over(config_dir() / name), *schedule_problem(name).splitlines()):
-            errors.print(f"[yellow]warning:[/] {escape(line)}")
+        with suppress(ConfigError):
+            for line in (*passed_over(config_dir() / name), *schedule_problem(name).splitlines()):
+                errors.print(f"[yellow]warning:[/] {escape(line)}")
 
 
 def _end_dead_runs(instance: dg.DagsterInstance) -> None:
@@ -76,24 +101,40 @@ def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: b
     names = resolve(partitions)
     _show_remarks(names)
     inputs = ",".join(dict.fromkeys(check.asset for check in ALL_CHECKS))
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         _end_dead_runs(instance)
-        outcomes = [_run(name, instance, select=inputs, force=False, quiet=as_json) for name in names]
-    published = {name: newest(project, name) for name in names}
-    found = {name: [evaluate(published[name], check) for check in CHECK_NAMES] for name in names}
+        outcomes = {name: _validated(name, instance, inputs, quiet=as_json) for name in names}
+    found = {name: _evaluations(name) for name, outcome in outcomes.items() if outcome}
     if as_json:
         console.print_json(data={name: [_as_json(one) for one in evaluations] for name, evaluations in found.items()})
     else:
         for name, evaluations in found.items():
             _show_checks(name, evaluations)
     failed = [one for evaluations in found.values() for one in evaluations if not one.passed]
-    if any(outcome.failures for outcome in outcomes) or any(one.is_error for one in failed):
+    if any(outcome is None or outcome.failures for outcome in outcomes.values()) or any(
+        one.is_error for one in failed
+    ):
         return 1
     return 2 if strict and failed else 0
 
 
+def _validated(name: str, instance: dg.DagsterInstance, inputs: str, *, quiet: bool) -> Outcome | None:
+    """The outcome of reading a dataset's files; None, and the reason is said, if it cannot be read as configured."""
+    try:
+        return _run(name, instance, select=inputs, force=False, quiet=quiet)
+    except PersonarankError as error:
+        _show_error(error)
+        return None
+
+
+def _evaluations(name: str) -> list[Evaluation]:
+    published = newest(project, name)
+    return [evaluate(published, check) for check in CHECK_NAMES]
+
+
 def show_versions(asset: str | None, partitions: tuple[str, ...], *, as_json: bool) -> None:
     """Print versions, oldest first."""
+    _show_problems(partitions)
     found = upkeep.list_versions(upkeep.stores(project, asset, partitions))
     if as_json:
         console.print_json(data=[asdict(one) for one in found])
@@ -110,13 +151,20 @@ def show_versions(asset: str | None, partitions: tuple[str, ...], *, as_json: bo
     console.print(table if found else "no versions yet; `personarank run` makes them")
 
 
+def _show_problems(partitions: tuple[str, ...] = ()) -> None:
+    """Which datasets are passed over among all, and why; one that is asked for by its name is an error."""
+    if not partitions or "all" in partitions:
+        for problem in project.problems():
+            errors.print(f"[yellow]warning:[/] passed over: {escape(problem)}")
+
+
 def roll_back_and_report(asset: str, partition: str, version: str | None, *, force: bool, as_json: bool) -> None:
     """Roll back and say to what."""
     found = list(upkeep.stores(project, asset, (partition,)))
     if len(found) != 1:
         raise ConfigError(f"{asset} has no one partition {partition}; `personarank versions` lists them")
     store = found[0]
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         chosen = upkeep.roll_back(project, store, version, instance, force=force)
     if as_json:
         console.print_json(data={"asset": asset, "partition": partition, "version": chosen.name})
@@ -132,6 +180,7 @@ def roll_back_and_report(asset: str, partition: str, version: str | None, *, for
 
 def retire_and_report(*, keep: int | None, dry_run: bool, as_json: bool) -> None:
     """Retire old versions and say which."""
+    _show_problems()
     found = upkeep.retire(project, keep=keep, dry_run=dry_run)
     if as_json:
         console.print_json(data=[asdict(one) for one in found])
@@ -145,6 +194,7 @@ def retire_and_report(*, keep: int | None, dry_run: bool, as_json: bool) -> None
 
 def verify_and_report(asset: str | None, partitions: tuple[str, ...], *, as_json: bool) -> bool:
     """Verify versions; False if one is damaged."""
+    _show_problems(partitions)
     found = upkeep.verify(upkeep.stores(project, asset, partitions))
     damaged = [one for one in found if one.damage]
     if as_json:
@@ -162,7 +212,7 @@ def verify_and_report(asset: str | None, partitions: tuple[str, ...], *, as_json
 
 def treat_and_report(*, as_json: bool) -> bool:
     """Put things right and say what; False if something is left for a person."""
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         found = upkeep.treat(project, instance)
     if as_json:
         console.print_json(data=[asdict(one) for one in found])
@@ -209,8 +259,9 @@ def _run(
     if partition != UNPARTITIONED and plan.reasons:
         observe_raw_files(project, partition, instance)
     outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal)
-    for step, message in outcome.failures.items():
-        errors.print(f"[red]{_title(partition)} · {step} failed:[/red] {escape(message)}")
+    for message in dict.fromkeys(outcome.failures.values()):
+        steps = ", ".join(step for step, failure in outcome.failures.items() if failure == message)
+        errors.print(f"[red]{_title(partition)} · {steps} failed:[/red] {escape(message)}")
     for warning in outcome.warnings:
         errors.print(f"[yellow]{escape(warning)}[/yellow]")
     if not quiet:

@@ -19,7 +19,7 @@ def explain_and_report(partition: str, user_id: str, *, top: int, as_json: bool)
     """Print a user's list with the reasons."""
     names = resolve((partition,))
     if len(names) != 1:
-        raise ConfigError("explain needs one partition, got all")
+        raise ConfigError("--partition must be one dataset, got all")
     explanation = explain(project, names[0], user_id, top=top)
     if as_json:
         console.print_json(data=asdict(explanation))

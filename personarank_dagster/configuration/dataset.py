@@ -61,7 +61,8 @@ class DatasetConfig:
         if path := getattr(self.rerank, key):
             return Path(path)
         raise ConfigError(
-            f"{self.data_path.with_name('rerank.yaml')}: use_external_caches needs {key}, the folder of that cache"
+            f"{self.data_path.with_name('rerank.yaml')}: use_external_caches needs {key}, the folder of that cache; "
+            "add it, or leave use_external_caches out"
         )
 
     def raw_path(self, key: str) -> Path:

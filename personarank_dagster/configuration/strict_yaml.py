@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 import yaml
 
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import ConfigError, reason_of
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
@@ -104,7 +104,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise ConfigError(
+            f"{path}: cannot be read: {reason_of(error)}; a dataset needs data.yaml, train.yaml and rerank.yaml"
+        ) from error
     if len(content) > MAX_BYTES:
         raise ConfigError(
             f"{path}: must have at most {MAX_BYTES:,} bytes, got {len(content):,}; is it the right file?"

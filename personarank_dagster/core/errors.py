@@ -10,6 +10,8 @@
 Each message is one line a problem: thing, rule, value, place, remedy.
 """
 
+from collections.abc import Mapping
+
 
 class PersonarankError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -33,3 +35,18 @@ class StorageError(PersonarankError):
 
 class EncoderError(PersonarankError):
     """An encoder is missing, damaged or cannot be used."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library or the operating system says, in one line without its own marks, for a message of ours."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError):
+        return f"has no {error.args[0]}"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].removeprefix("JSON is malformed: ").replace("`", "")
+
+
+def listed_by_name(values: Mapping[str, object]) -> str:
+    """Names with their values, for a message."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())

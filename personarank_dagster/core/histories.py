@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from personarank_dagster.core.errors import InputError
+from personarank_dagster.core.errors import InputError, listed_by_name
 from personarank_dagster.core.profiles import Windows
 
 
@@ -62,7 +62,8 @@ def training_pairs(
         "no liked interaction before the target": positive.height - pairs.height,
     }
     if not pairs.height:
-        raise InputError(f"selected_personas: no selection can be trained on, of {selections.height}: {left_out}")
+        why = listed_by_name(left_out)
+        raise InputError(f"selected_personas: no selection can be trained on, of {selections.height}: {why}")
     return TrainingPairs(
         frame=pairs.select("user_id", "target_item_id", "unique_persona_id"),
         windows=_last_k(pairs["first"].to_numpy(), pairs["row"].to_numpy() + 1, k),

@@ -49,7 +49,7 @@ def load_model(st_path: str, *, max_len: int, device: str, revision: str | None 
     limit = getattr(getattr(model[0], "auto_model", None), "config", None)
     limit = getattr(limit, "max_position_embeddings", None)
     if limit is not None and max_len > limit:
-        raise EncoderError(f"max_len must be at most {limit} for {st_path}, got {max_len}")
+        raise EncoderError(f"max_len must be at most {limit} for {st_path}, got {max_len}; lower it in train.yaml")
     model.max_seq_length = max_len
     _settle_prompts(model)
     return model

@@ -19,6 +19,7 @@ from msgspec.structs import astuple
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
+from personarank_dagster.core.errors import listed_by_name
 from personarank_dagster.core.schemas import Schema
 from personarank_dagster.raw.explanations import place_and_problem
 from personarank_dagster.raw.repeated_keys import count_keys, refuse_repeated_keys
@@ -256,7 +257,7 @@ def _item_ids(path: str, columns: Columns, *, required: bool = True) -> Sequence
 def _item_id(path: str, values: tuple[str | None, ...], required: bool) -> str | None:
     given = {name: value for name, value in zip(ITEM_KEYS, values, strict=True) if value is not None}
     if len(set(given.values())) > 1:
-        raise RowError(path, f"expected one id, got {given}")
+        raise RowError(path, f"expected one id, got {listed_by_name(given)}")
     if required and not given:
         raise RowError(path, f"is missing; expected one of {', '.join(ITEM_KEYS)}")
     return next(iter(given.values()), None)

@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
+from personarank_dagster.core.errors import reason_of
 from personarank_dagster.raw.rows import RowError, shorten
 
 _AT = re.compile(r" - at `\$\.?(?P<path>.*?)`$")
 _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
 _EXPECTED = re.compile(r"Expected `(?P<types>[^`]*)`(?P<bound> [<>=o].*?)?(?:, got `.*`)?")
+_HALF = re.compile("[\ud800-\udfff]")
 TIME_TYPES = "int | float | str"
 _TYPES = {"str": "text", "int": "a number", "float": "a number", "array": "a list", "object": "an object"}
 
@@ -26,11 +28,13 @@ def place_and_problem(error: ValueError | RecursionError, text: bytes) -> tuple[
     value = _parsed(text)
     if isinstance(error, msgspec.ValidationError):
         return _broken_rule(str(error), value)
-    if found := _first_endless(value):
-        path, number = found
-        return path, f"expected a finite number, got {number!r}"
+    if found := _first_odd(value):
+        path, odd = found
+        if isinstance(odd, _Endless):
+            return path, f"expected a finite number, got {odd!r}"
+        return path, f"expected characters, got half of a surrogate pair, {_HALF.findall(odd)[0]!r}"
     # The line is not quoted: errors show the value that breaks a rule, and no text beside it.
-    return "", f"is not valid JSON: {str(error).removeprefix('JSON is malformed: ')}"
+    return "", f"is not valid JSON: {reason_of(error)}"
 
 
 def _broken_rule(message: str, value: Any) -> tuple[str, str]:
@@ -40,12 +44,13 @@ def _broken_rule(message: str, value: Any) -> tuple[str, str]:
     message = _AT.sub("", message)
     found = _value_at(value, path)
     if missing := _MISSING.fullmatch(message):
-        return ".".join(filter(None, [path, missing["name"]])), f"is missing, got the keys {shorten(_keys(found))}"
+        return ".".join(filter(None, [path, missing["name"]])), f"is missing, got {_keys(found)}"
     return path, f"{_rule(message)}, got {shorten(found)}"
 
 
-def _keys(value: Any) -> list[str]:
-    return list(value) if isinstance(value, dict) else []
+def _keys(value: Any) -> str:
+    names = ", ".join(value) if isinstance(value, dict) else ""
+    return f"the keys {shorten(names, quoted=False)}" if names else "an object without keys"
 
 
 def _rule(message: str) -> str:
@@ -78,23 +83,23 @@ def _parsed(line: bytes) -> Any:
         return line.decode(errors="replace")
 
 
-def _first_endless(value: Any) -> tuple[str, _Endless] | None:
+def _first_odd(value: Any) -> tuple[str, str] | None:
     try:
-        return next(_endless(value), None)
+        return next(_odd(value), None)
     except RecursionError:
         return None
 
 
-def _endless(value: Any, path: str = "") -> Iterator[tuple[str, _Endless]]:
-    """Each number inside the value that is none, with its path."""
-    if isinstance(value, _Endless):
+def _odd(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Each number inside the value that is none, and each text that is none, with its path."""
+    if isinstance(value, _Endless) or (path and isinstance(value, str) and _HALF.search(value)):
         yield path, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _endless(inner, f"{path}.{key}" if path else key)
+            yield from _odd(inner, f"{path}.{key}" if path else key)
     elif isinstance(value, list):
         for i, inner in enumerate(value):
-            yield from _endless(inner, f"{path}[{i}]")
+            yield from _odd(inner, f"{path}[{i}]")
 
 
 def _value_at(value: Any, path: str) -> Any:

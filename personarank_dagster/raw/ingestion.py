@@ -10,7 +10,7 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
-from personarank_dagster.core.errors import ContractError
+from personarank_dagster.core.errors import ContractError, listed_by_name
 from personarank_dagster.raw import columns
 from personarank_dagster.raw.bad_lines import Account, BadLine, ReadRules
 from personarank_dagster.raw.columns import FileKind
@@ -47,7 +47,8 @@ class Ingested:
         kept = height(self.table)
         if self.read != kept + len(self.bad_lines) + sum(self.left_out.values()):
             raise ContractError(
-                f"rows read {self.read} != kept {kept} + quarantined {len(self.bad_lines)} + left out {self.left_out}"
+                f"rows read must be those kept, quarantined and left out, got {self.read} for {kept} kept, "
+                f"{len(self.bad_lines)} quarantined, {listed_by_name(self.left_out) or 'none'} left out"
             )
 
     @property

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from personarank_dagster.core.errors import InputError
+from personarank_dagster.core.errors import InputError, reason_of
 from personarank_dagster.raw.bad_lines import Account, BadLine, ReadRules
 from personarank_dagster.raw.blocks import LineTooLongError, gzip_blocks, plain_blocks
 from personarank_dagster.raw.columns import Columns, FileKind, Spread
@@ -36,6 +36,8 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 TABLE_BYTES = 1 << 20
 
 EXPECTED = f"a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file, a folder of them or a pattern"
+
+CORRECT = "correct the path in data.yaml"
 
 
 def read_tables(path: Path, kind: FileKind, account: Account) -> Iterator[pl.DataFrame]:
@@ -60,10 +62,14 @@ def _present_parts(path: Path) -> Iterator[Path]:
     with _named(path):
         parts = parts_of(path)
     if not parts:
-        raise InputError(f"{path}: expected {EXPECTED}, got {'an empty folder' if path.is_dir() else 'no such file'}")
+        raise InputError(f"{path}: expected {EXPECTED}, got {_nothing(path)}")
     yield from parts
     if parts_of(path) != parts:
         raise InputError(f"{path}: changed while it was read; run again when it is complete")
+
+
+def _nothing(path: Path) -> str:
+    return f"an empty folder; fill it, or {CORRECT}" if path.is_dir() else f"no such file; {CORRECT}"
 
 
 def _read_part(path: Path, kind: FileKind, account: Account) -> Iterator[pl.DataFrame]:
@@ -234,15 +240,15 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read: {error}; copy or write it again") from error
+        raise InputError(f"{path}: cannot be read: {reason_of(error)}; copy or write it again") from error
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise InputError(f"{path}: expected {EXPECTED}, got no such file") from error
+        raise InputError(f"{path}: expected {EXPECTED}, got no such file; {CORRECT}") from error
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder inside of it" if stat.S_ISDIR(found.st_mode) else "not a regular file"
-        raise InputError(f"{path}: expected {EXPECTED}, got {kind}")
+        raise InputError(f"{path}: expected {EXPECTED}, got {kind}; {CORRECT}")
     return found.st_size, found.st_mtime_ns, found.st_ino

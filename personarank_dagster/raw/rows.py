@@ -4,6 +4,7 @@ Keys that public files hold and nothing here reads are declared too, as `Unread`
 proved to repeat none by counting (see `repeated_keys`), which is much faster than looking at each.
 """
 
+import json
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -189,7 +190,9 @@ class ItemAspectsRow(ReviewedItemRow, Generic[AspectsT], kw_only=True, gc=False)
     aspect_count: Unread = UNSET
 
 
-def shorten(value: Any, limit: int = 60) -> str:
-    """A value as it may stand in an error message."""
-    text = "null" if value is None else repr(value)
+def shorten(value: Any, limit: int = 60, *, quoted: bool = True) -> str:
+    """A value of a line as it may stand in an error message: as JSON, text in single quotes."""
+    as_json = value is None or isinstance(value, bool | list | dict)
+    text = json.dumps(value, ensure_ascii=False) if as_json else repr(value) if quoted else str(value)
+    text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from personarank_dagster.core.errors import InputError, StorageError
+from personarank_dagster.core.errors import InputError, StorageError, listed_by_name
 from personarank_dagster.core.profiles import Windows, decay_weights, unit_rows
 from personarank_dagster.ranking.ranker import OneList, Ranker, VectorTable
 from personarank_dagster.storage.encoder_directory import open_encoder
@@ -111,7 +111,7 @@ class Reranker:
         version = VersionStore(*_store(self.out_root, "personas")).current()
         rows = pl.scan_parquet(version.directory / TABLE).filter(unique_persona_id=unique_persona_id).collect()
         if rows.is_empty():
-            raise InputError(f"unknown persona {unique_persona_id}")
+            raise InputError(f"{self.out_root}: unknown persona {unique_persona_id}; ids are <item_id>_<ID>")
         return rows.row(0, named=True)
 
     def _current(self) -> "_Caches":
@@ -185,7 +185,10 @@ class _Caches:
         encoder_path = _encoder_path(out_root, versions)
         settings = versions["reranked_candidates"].manifest.details
         if missing := {"serving_alpha", "user_max_k", "gamma"} - settings.keys():
-            raise StorageError(f"{out_root}: reranked_candidates does not say {sorted(missing)}; `personarank run`")
+            lacking = ", ".join(sorted(missing))
+            raise StorageError(
+                f"{out_root}: reranked_candidates does not say {lacking}; `personarank run` makes it anew"
+            )
         k, gamma = int(settings["user_max_k"]), float(settings["gamma"])
         interactions, personas = (read_embeddings(versions[cache].directory) for cache in CACHES)
         ranker = Ranker.of(interactions, personas, k=k, gamma=gamma)
@@ -278,9 +281,10 @@ def _places(
 
 def _encoder_path(out_root: Path, versions: Mapping[str, Version]) -> Path | None:
     """Folder of the encoder that made both caches, None if it is not kept. Raises StorageError if they are by two."""
-    spaces = {cache: made_with(versions[cache]).space for cache in CACHES}
+    spaces = {cache: " ".join(made_with(versions[cache]).space) for cache in CACHES}
     if len(set(spaces.values())) > 1:
-        raise StorageError(f"{out_root}: both caches must be by one encoder, got {spaces}; `personarank run`")
+        got = listed_by_name(spaces)
+        raise StorageError(f"{out_root}: both caches must be by one encoder, got {got}; `personarank run` makes them")
     encoder = made_with(versions[CACHES[0]]).encoder
     store = VersionStore(*_store(out_root, "trained_encoder"))
     kept = (store.open(name) for name in reversed(store.names()))
@@ -304,7 +308,7 @@ def _store(out_root: Path, asset: str) -> tuple[Path, str, str]:
     """Base, asset and partition of the outputs that lie below a dataset's `out_root`."""
     folders = sorted((out_root / "versions" / asset).glob(f"*/{POINTER}"))
     if len(folders) != 1:
-        raise StorageError(
-            f"{out_root}: expected one dataset with {asset}, got {len(folders)}; `personarank run` makes it"
-        )
+        names = ", ".join(folder.parent.name for folder in folders)
+        remedy = "`personarank doctor` says how to remove a former one" if names else "`personarank run` makes it"
+        raise StorageError(f"{out_root}: expected one dataset with {asset}, got {names or 'none'}; {remedy}")
     return out_root / "versions", asset, folders[0].parent.name

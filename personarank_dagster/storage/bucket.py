@@ -23,7 +23,7 @@ from typing import Any
 
 from upath import UPath
 
-from personarank_dagster.core.errors import StorageError
+from personarank_dagster.core.errors import StorageError, reason_of
 from personarank_dagster.storage.disk import is_unused, remove_unused, sha256_of, storage_errors
 from personarank_dagster.storage.manifests import MANIFEST, Manifest, decode_manifest, encode_manifest
 from personarank_dagster.storage.places import POINTER, FolderPlace, Place, gone
@@ -40,7 +40,7 @@ def bucket_path(address: str) -> UPath:
         path = UPath(address, use_listings_cache=False)
         path.fs  # noqa: B018 - made on first use
     except (ImportError, ValueError) as error:
-        raise StorageError(f"{address}: {error}; pip install 'personarank-dagster[s3]'") from error
+        raise StorageError(f"{address}: {reason_of(error)}; pip install 'personarank-dagster[s3]'") from error
     return path
 
 
@@ -53,7 +53,7 @@ def requests_to(root: UPath) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("botocore", "aiobotocore"):
-            raise StorageError(f"{root}: the object store answered: {error}") from error
+            raise StorageError(f"{root}: the object store answered: {reason_of(error)}") from error
         raise
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from personarank_dagster.core.encoders import PROBES_JSON, EncoderInfo, Probes, Side
-from personarank_dagster.core.errors import EncoderError
+from personarank_dagster.core.errors import EncoderError, reason_of
 
 ENCODER_JSON = "encoder.json"
 
@@ -30,7 +30,9 @@ class EncoderDirectory:
         try:
             return load_file(files[0])["linear.weight"]
         except (IndexError, KeyError, OSError, SafetensorError) as error:
-            raise EncoderError(f"{self.path}: the {side} head cannot be read: {error!r}; train it again") from error
+            raise EncoderError(
+                f"{self.path}: the {side} head cannot be read: {reason_of(error)}; train it again"
+            ) from error
 
 
 def open_encoder(directory: Path) -> EncoderDirectory:
@@ -38,7 +40,9 @@ def open_encoder(directory: Path) -> EncoderDirectory:
     try:
         info = msgspec.json.decode((directory / ENCODER_JSON).read_bytes(), type=EncoderInfo)
     except (OSError, msgspec.MsgspecError) as error:
-        raise EncoderError(f"{directory / ENCODER_JSON}: cannot be read: {error}") from error
+        raise EncoderError(
+            f"{directory / ENCODER_JSON}: cannot be read: {reason_of(error)}; train the encoder again"
+        ) from error
     return EncoderDirectory(directory, info)
 
 
@@ -47,7 +51,9 @@ def read_probes(directory: Path) -> Probes:
     try:
         return msgspec.json.decode((directory / PROBES_JSON).read_bytes(), type=Probes)
     except (OSError, msgspec.MsgspecError) as error:
-        raise EncoderError(f"{directory / PROBES_JSON}: cannot be read: {error}; train the encoder again") from error
+        raise EncoderError(
+            f"{directory / PROBES_JSON}: cannot be read: {reason_of(error)}; train the encoder again"
+        ) from error
 
 
 def write_info(directory: Path, info: EncoderInfo) -> None:

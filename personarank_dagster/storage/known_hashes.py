@@ -20,7 +20,7 @@ class _Hashed(msgspec.Struct, frozen=True):
 
 
 def file_version(path: Path, remembered: Path) -> str:
-    """Content hash of a file, from `remembered` if it was hashed as it is now; "missing" if there is no file."""
+    """Content hash of a file, from `remembered` if it was hashed as it is now; else "missing" or "unreadable"."""
     try:
         stat = path.stat()
     except OSError:
@@ -37,7 +37,10 @@ def file_version(path: Path, remembered: Path) -> str:
     ):
         return found.sha256
     started = time.time_ns()
-    hashed = _Hashed(stamp, started, file_sha256(path))
+    try:
+        hashed = _Hashed(stamp, started, file_sha256(path))
+    except OSError:
+        return "unreadable"
     _save(remembered, known | {str(path): hashed})
     return hashed.sha256
 

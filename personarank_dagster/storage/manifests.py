@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from personarank_dagster.core.errors import StorageError
+from personarank_dagster.core.errors import StorageError, reason_of
 
 FORMAT_VERSION = 2
 # Those of format 1 say neither settings nor lineage, and hold no verdict.
@@ -91,8 +91,10 @@ def decode_manifest(content: bytes, place: object) -> Manifest:
         if format_version not in READABLE_FORMATS:
             raise StorageError(
                 f"{place}: format_version must be at most {FORMAT_VERSION}, got {format_version}; "
-                "it was written by another release of personarank"
+                "it was written by another release of personarank; use that one"
             )
         return msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
-        raise StorageError(f"{place}: is not a readable manifest: {error}") from error
+        raise StorageError(
+            f"{place}: is not a readable manifest: {reason_of(error)}; `personarank rollback` goes to another version"
+        ) from error

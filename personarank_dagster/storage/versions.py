@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from upath import UPath
 
-from personarank_dagster.core.errors import StorageError
+from personarank_dagster.core.errors import StorageError, reason_of
 from personarank_dagster.storage.bucket import BucketPlace, requests_to
 from personarank_dagster.storage.disk import lock_folder, storage_errors, write_flushed
 from personarank_dagster.storage.manifests import (
@@ -210,7 +210,7 @@ class VersionStore:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise StorageError(f"{self.root / POINTER}: cannot be read: {error}") from error
+            raise StorageError(f"{self.root / POINTER}: cannot be read: {reason_of(error)}") from error
 
     def _pointed_once(self) -> list[str]:
         """Versions for which there must be a pointer, oldest first."""
@@ -344,7 +344,7 @@ def _open(place: Place, name: str) -> Version:
     try:
         manifest = decode_manifest(place.read(f"{name}/{MANIFEST}"), path)
     except (PermissionError, IsADirectoryError) as error:
-        raise StorageError(f"{path}: is not a readable manifest: {error}") from error
+        raise StorageError(f"{path}: is not a readable manifest: {reason_of(error)}") from error
     sizes = place.sizes(name)
     for entry in manifest.files:
         if (size := sizes.get(entry.path)) != entry.bytes:

@@ -20,6 +20,7 @@ from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarge
 from dagster_webserver.app import create_app_from_workspace_process_context
 
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.automation.instances import open_instance
 from personarank_dagster.defs.automation.runs import end_dead_runs
 from personarank_dagster.ui.guard import Guard
 
@@ -40,7 +41,7 @@ def serve(*, port: int, read_only: bool, public_url: str | None) -> None:
     _check_free(port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
-        instance = stack.enter_context(dg.DagsterInstance.get())
+        instance = stack.enter_context(open_instance())
         location = ModuleTarget(f"{LOCATION}.definitions", None, str(Path.cwd()), LOCATION)
         code_server = stack.enter_context(ProxyServerManager(instance, location, "warning"))
         workspace = stack.enter_context(_workspace_file(code_server))

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import xxhash
 
-from personarank_dagster.core.errors import ContractError, StorageError
+from personarank_dagster.core.errors import ContractError, StorageError, reason_of
 from personarank_dagster.core.profiles import FloatArray
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.hashing_writer import HashedFile
@@ -87,7 +87,9 @@ def read_embeddings(directory: Path) -> VectorTable:
     try:
         index = pl.read_parquet(directory / INDEX)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise StorageError(f"{directory}: embeddings cannot be read: {error}") from error
+        raise StorageError(
+            f"{directory}: embeddings cannot be read: {reason_of(error)}; materialise them again"
+        ) from error
     return VectorTable(read_array(directory / VECTORS), index)
 
 

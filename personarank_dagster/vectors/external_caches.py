@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from personarank_dagster.core import schemas
-from personarank_dagster.core.errors import InputError, StorageError
+from personarank_dagster.core.errors import InputError, StorageError, reason_of
 from personarank_dagster.core.profiles import IntArray
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.vectors.embeddings import CacheTable, MadeWith
@@ -187,14 +187,14 @@ def _json(path: Path, kind: Any) -> Any:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError) as error:
-        raise InputError(f"{path}: cannot be read as a file of an external cache: {error}") from error
+        raise InputError(f"{path}: cannot be read as a file of an external cache: {reason_of(error)}") from error
 
 
 def _lines(path: Path) -> list[str]:
     try:
         return [line for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a file of an external cache: {error}") from error
+        raise InputError(f"{path}: cannot be read as a file of an external cache: {reason_of(error)}") from error
 
 
 def _meta_of(made_with: MadeWith) -> dict[str, Any]:

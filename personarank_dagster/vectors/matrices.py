@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from personarank_dagster.core.errors import StorageError
+from personarank_dagster.core.errors import StorageError, reason_of
 
 Float16Array = npt.NDArray[np.float16]
 
@@ -57,4 +57,6 @@ def read_array(path: Path) -> Any:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise StorageError(f"{path}: embeddings cannot be read: {error}") from error
+        raise StorageError(
+            f"{path}: embeddings cannot be read: {reason_of(error)}; materialise them again"
+        ) from error

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import polars as pl
 
 from personarank_dagster.core.encoders import EncodedTexts
-from personarank_dagster.core.errors import ContractError, StorageError
+from personarank_dagster.core.errors import ContractError, StorageError, reason_of
 from personarank_dagster.core.profiles import IntArray
 from personarank_dagster.core.texts import text_windows
 from personarank_dagster.vectors.matrices import Float16Array, row_parts, save_matrix
@@ -287,7 +287,9 @@ def _open_block(path: Path) -> _Block:
         if keys.shape != (3, len(vectors)):
             raise ValueError(f"keys must be (3, {len(vectors)}), got {keys.shape}")
     except (OSError, ValueError) as error:
-        raise StorageError(f"{path}: cannot be read: {error}; remove {path.parent} to encode anew") from error
+        raise StorageError(
+            f"{path}: cannot be read: {reason_of(error)}; remove {path.parent} to encode anew"
+        ) from error
     return _Block(keys, vectors)
 
 

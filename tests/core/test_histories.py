@@ -68,7 +68,7 @@ def test_what_cannot_be_trained_on_is_counted() -> None:
 
 
 def test_no_pair_at_all_is_an_error_that_says_why() -> None:
-    with pytest.raises(InputError, match=r"no selection can be trained on, of 1: .*before the target': 1"):
+    with pytest.raises(InputError, match=r"no selection can be trained on, of 1: .*before the target 1"):
         pairs(("v", "c"))
 
 

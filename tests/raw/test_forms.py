@@ -68,7 +68,7 @@ def test_an_array_in_one_long_line_is_an_array(tmp_path: Path) -> None:
 
 def test_a_first_line_that_looks_like_another_form_is_a_bad_line(tmp_path: Path) -> None:
     path = lines(tmp_path / "gt.jsonl", ["u", "i"], *ROWS)
-    assert "gt.jsonl line 1: expected an object, got ['u', 'i']" in error_of(path)
+    assert 'gt.jsonl line 1: expected an object, got ["u", "i"]' in error_of(path)
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json", "JSONL", "Json.gz", "jsonl.GZ"])

@@ -91,6 +91,8 @@ CASES: dict[str, Case] = {
     "a score is NaN": (CANDIDATES, "c.jsonl", score("NaN")),
     "a score is infinite": (CANDIDATES, "c.jsonl", score("-Infinity")),
     "a score is too large": (CANDIDATES, "c.jsonl", score("1e999")),
+    "half of a surrogate pair": (GT, "gt.jsonl", truth('{"user_id": "u", "item_id": "a\\ud800"}')),
+    "half of a surrogate pair, then text": (GT, "gt.jsonl", truth('{"user_id": "\\udc00b", "item_id": "i"}')),
     "a score is null": (CANDIDATES, "c.jsonl", score("null")),
     "a persona id is another's": (
         ingestion.read_personas,

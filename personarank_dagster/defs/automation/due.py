@@ -84,7 +84,9 @@ def _seconds_to_wait(instance: dg.DagsterInstance, request: dg.RunRequest) -> fl
     if not failed:
         return 0
     wait = min(FIRST_WAIT_SECONDS * 2 ** (len(failed) - 1), LAST_WAIT_SECONDS)
-    return float(max(record.end_time or 0 for record in failed) + wait - time.time())
+    since = time.time() - max(record.end_time or 0 for record in failed)
+    # A clock that went back says nothing of how long ago that was.
+    return wait - since if since >= 0 else 0
 
 
 def _request(project: ProjectResource, dataset: str, reasons: dict[str, str]) -> dg.RunRequest:
@@ -102,6 +104,9 @@ def _names(job: dg.AssetSelection) -> list[str]:
 
 
 def _quiet_seconds(paths: Iterable[Path]) -> float:
-    """Seconds since the last change of any of the files, of its content or of its place."""
+    """Seconds since the last change of any of the files, of its content or of its place.
+
+    A time that lies ahead, where a clock went back or another machine's is wrong, is as far away as one in the past.
+    """
     stats = [part.stat() for path in paths for part in parts_of(path)]
-    return time.time() - max(max(stat.st_mtime, stat.st_ctime) for stat in stats)
+    return min(abs(time.time() - changed) for stat in stats for changed in (stat.st_mtime, stat.st_ctime))

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from sqlalchemy.exc import SQLAlchemyError
 
-from personarank_dagster.core.errors import ConfigError, PersonarankError
+from personarank_dagster.core.errors import ConfigError, PersonarankError, reason_of
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.provenance import Change, change_of, current_inputs
@@ -80,6 +80,11 @@ def plan_run(
     if partition == UNPARTITIONED and not current_inputs(project, REPORT, partition):
         return Plan(partition, {})
     return Plan(partition, reasons_to_run(project, _selected(defs, partition, select), partition, force=force))
+
+
+def check_selection(defs: dg.Definitions, select: str | None) -> None:
+    """Raise ConfigError if this selects nothing, in whichever partition."""
+    _selected(defs, UNPARTITIONED, select)
 
 
 def reasons_to_run(
@@ -187,7 +192,7 @@ def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[
     try:
         keys = dg.AssetSelection.from_string(_selection_syntax(select)).resolve(graph)
     except dg.DagsterError as error:
-        raise ConfigError(f"--select {select}: {error}") from error
+        raise ConfigError(f"--select {select}: {reason_of(error)}") from error
     if not any(key.to_user_string() in asset_names() for key in keys):
         raise ConfigError(f"--select {select}: selects no asset; the assets are {', '.join(asset_names())}")
     return [name for name in names if dg.AssetKey(name) in keys]

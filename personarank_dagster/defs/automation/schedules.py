@@ -1,6 +1,7 @@
 """One schedule per dataset, from its schedule.yaml."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
@@ -10,6 +11,7 @@ from personarank_dagster.configuration.settings import ScheduleConfig
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.automation.due import scheduled_run
 from personarank_dagster.defs.automation.jobs import DATASET_JOBS
+from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.resources import ProjectResource
 
 
@@ -38,16 +40,16 @@ def dataset_schedule(dataset: str, settings: ScheduleConfig) -> dg.ScheduleDefin
     return schedule
 
 
-def failing_schedule(dataset: str, problem: str) -> dg.ScheduleDefinition:
-    """A schedule that is on if its file can be read as far as that, or by the UI, and whose ticks then fail."""
+def failing_schedule(datasets: Sequence[str], problem: str) -> dg.ScheduleDefinition:
+    """A schedule that is on if a file can be read as far as that, or by the UI, and whose ticks then fail."""
 
     @dg.schedule(
-        name=schedule_name(dataset),
+        name=schedule_name(datasets[0]),
         job=DATASET_JOBS[ScheduleConfig().job],
         cron_schedule=ScheduleConfig().cron,
-        default_status=_status(reads_enabled(config_dir(), dataset)),
-        description=f"Runs nothing until its file is mended: {problem}",
-        tags={"dataset": dataset},
+        default_status=_status(any(reads_enabled(config_dir(), dataset) for dataset in datasets)),
+        description=f"Runs nothing until this is mended: {problem}",
+        tags={"dataset": datasets[0]},
     )
     def schedule() -> dg.SkipReason:
         raise ConfigError(problem)
@@ -61,7 +63,7 @@ def _status(enabled: bool) -> dg.DefaultScheduleStatus:
 
 def schedule_problem(dataset: str) -> str:
     """What is wrong with the schedule.yaml of a dataset; empty if nothing is."""
-    schedule = _schedule(dataset)
+    schedule = _schedule(_by_schedule(tuple(dataset_partitions.get_partition_keys()))[schedule_name(dataset)])
     return "" if isinstance(schedule, dg.ScheduleDefinition) else str(schedule)
 
 
@@ -71,27 +73,35 @@ def schedule_name(dataset: str) -> str:
 
 
 def dataset_schedules(datasets: Sequence[str]) -> list[dg.ScheduleDefinition]:
-    """The schedules of all datasets; a file that breaks a rule costs its own schedule alone.
+    """The schedules of all datasets; what breaks a rule costs its own schedule alone.
 
-    Raises ConfigError if two of them would have one name.
+    Datasets whose schedules would have one name share one that fails.
     """
-    dataset_by_schedule: dict[str, str] = {}
+    return [_or_failing(names) for names in _by_schedule(tuple(datasets)).values()]
+
+
+# For the problems of ten thousand datasets it is asked ten thousand times.
+@lru_cache(maxsize=1)
+def _by_schedule(datasets: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     for dataset in datasets:
-        other = dataset_by_schedule.setdefault(schedule_name(dataset), dataset)
-        if other != dataset:
-            raise ConfigError(
-                f"{config_dir() / dataset}: datasets must differ in more than - and _, got {other} and {dataset}, "
-                f"whose schedules would both be called {schedule_name(dataset)}; rename one of the folders"
-            )
-    read = {dataset: _schedule(dataset) for dataset in datasets}
-    return [
-        failing_schedule(dataset, str(one)) if isinstance(one, ConfigError) else one for dataset, one in read.items()
-    ]
+        found.setdefault(schedule_name(dataset), []).append(dataset)
+    return found
 
 
-def _schedule(dataset: str) -> dg.ScheduleDefinition | ConfigError:
+def _or_failing(datasets: list[str]) -> dg.ScheduleDefinition:
+    schedule = _schedule(datasets)
+    return failing_schedule(datasets, str(schedule)) if isinstance(schedule, ConfigError) else schedule
+
+
+def _schedule(datasets: list[str]) -> dg.ScheduleDefinition | ConfigError:
+    if len(datasets) > 1:
+        return ConfigError(
+            f"{config_dir()}: datasets must differ in more than - and _, got {', '.join(datasets)}, whose schedules "
+            f"would all be called {schedule_name(datasets[0])}; until a folder is renamed they have none"
+        )
     try:
-        return dataset_schedule(dataset, load_schedule(config_dir(), dataset))
+        return dataset_schedule(datasets[0], load_schedule(config_dir(), datasets[0]))
     except ConfigError as error:
         return error
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from personarank_dagster.configuration.dataset import config_dir, dataset_names
+from personarank_dagster.configuration.dataset import config_dir, dataset_names, listed
 from personarank_dagster.core.errors import ConfigError, StorageError
+from personarank_dagster.defs.automation.abandoned import abandoned_versions
 from personarank_dagster.defs.automation.runs import DATA_VERSION_TAG, REPORT, end_dead_runs
 from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.kept_vectors import retire_vectors, sweep_vectors
@@ -78,16 +79,22 @@ class Treated:
 
 
 def stores(project: ProjectResource, asset: str | None, partitions: tuple[str, ...]) -> Iterator[VersionStore]:
-    """Stores of an asset, or all, and of partitions, or all. Raises ConfigError for a name that is none."""
+    """Stores of an asset, or all, and of partitions, or all that can be read.
+
+    Raises ConfigError for a name that is none.
+    """
     if asset is not None and asset not in asset_names():
         raise ConfigError(f"unknown asset {asset}; the assets are {', '.join(asset_names())}")
     names = dataset_names(config_dir())
     if unknown := [name for name in partitions if name not in (*names, UNPARTITIONED, "all")]:
-        raise ConfigError(f"unknown partition {', '.join(unknown)}; the datasets are {', '.join(names)}")
-    for one in [asset] if asset else asset_names():
-        for partition in [UNPARTITIONED] if one == REPORT else names:
-            if not partitions or partition in partitions or "all" in partitions:
-                yield project.versions(one, partition)
+        raise ConfigError(f"unknown partition {', '.join(unknown)}; the datasets are {listed(names)}")
+    every = not partitions or "all" in partitions
+    outputs = project.all_outputs() if every else {name: project.outputs(name) for name in partitions}
+    if every:
+        outputs[UNPARTITIONED] = project.outputs(UNPARTITIONED)
+    for one, (partition, of_partition) in product([asset] if asset else asset_names(), outputs.items()):
+        if (partition == UNPARTITIONED) == (one == REPORT):
+            yield of_partition.versions(one)
 
 
 def list_versions(found: Iterator[VersionStore]) -> list[Listed]:
@@ -129,8 +136,8 @@ def retire(project: ProjectResource, *, keep: int | None, dry_run: bool) -> list
             size = store.bytes_of(name)
             in_use = not dry_run and not store.remove(name)
             found.append(Removed(store.asset, store.partition, name, size, in_use))
-    for dataset in dataset_names(config_dir()):
-        pruned = retire_vectors(project.outputs(dataset), dry_run=dry_run)
+    for dataset, outputs in project.all_outputs().items():
+        pruned = retire_vectors(outputs, dry_run=dry_run)
         found += [Removed("vectors", dataset, name, size, in_use) for name, size, in_use in pruned]
     return found
 
@@ -155,24 +162,33 @@ def treat(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treate
         Treated(f"run {run_id[:8]}: its process is gone", "failed it and freed what it held")
         for run_id in end_dead_runs(instance)
     ]
+    treated += [Treated(problem, "mend the file", open=True) for problem in project.problems()]
+    treated += _abandoned(instance)
     for store in stores(project, None, ()):
         treated += [Treated(f"{path}: left by a killed process", "removed it") for path in store.sweep()]
         treated += _mend_pointer(store)
-    for name in dataset_names(config_dir()):
-        out_root = project.dataset(name).data.out_root
-        swept = (
-            sweep_scratch(out_root / "scratch")
-            + _sweep_trainings(project, name)
-            + sweep_vectors(project.outputs(name))
-        )
+    for name, outputs in project.all_outputs().items():
+        out_root = outputs.folder
+        swept = sweep_scratch(out_root / "scratch") + _sweep_trainings(project, name) + sweep_vectors(outputs)
         for path in swept:
             treated.append(Treated(f"{path}: left by a killed process", "removed it"))
         if out_root.exists() and (free := shutil.disk_usage(out_root).free) < LOW_DISK_BYTES:
             treated.append(
                 Treated(f"{out_root}: only {free >> 20} MB are free", "`personarank gc`, or more space", open=True)
             )
-        project.outputs(name).refresh_links()
+        outputs.refresh_links()
     return treated
+
+
+def _abandoned(instance: dg.DagsterInstance) -> list[Treated]:
+    return [
+        Treated(
+            f"{folder}: has versions of {name}, which is no dataset any more",
+            f"`rm -r {folder}/*/{name}` removes them; a dataset called {name} with that out_root has them again",
+            open=True,
+        )
+        for folder, name in abandoned_versions(instance)
+    ]
 
 
 def _sweep_trainings(project: ProjectResource, dataset: str) -> list[Path]:

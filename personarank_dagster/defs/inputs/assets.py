@@ -1,6 +1,7 @@
 """The assets of the inputs: the raw files, as observable sources, and a table of each kind of row."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +11,7 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.data_checks import ASPECTS_READ, HELD_OUT_ASPECTS
+from personarank_dagster.core.errors import PersonarankError
 from personarank_dagster.defs.inputs.checks import checks_of
 from personarank_dagster.defs.inputs.pictures import distributions
 from personarank_dagster.defs.platform.declarations import RAW, bad_row_rules, graph_asset
@@ -43,11 +45,14 @@ def _raw_file(key: str) -> dg.SourceAsset:
         description=f"{RAW_DESCRIPTIONS[key]} The file `{key}` of data.yaml; its data version is a content hash.",
     )
     def raw_file(project: ProjectResource) -> dg.DataVersionsByPartition:
-        datasets = [project.dataset(name) for name in dataset_partitions.get_partition_keys()]
-        configured = [dataset for dataset in datasets if key in dataset.data.raw_files]
-        return dg.DataVersionsByPartition(
-            {dataset.name: content_of(dataset, f"{RAW}/{key}") for dataset in configured}
-        )
+        found: dict[str, str | dg.DataVersion] = {}
+        for name in dataset_partitions.get_partition_keys():
+            # A dataset that cannot be read costs no other; its own runs and the sensor say why.
+            with suppress(PersonarankError):
+                dataset = project.dataset(name)
+                if key in dataset.data.raw_files:
+                    found[name] = content_of(dataset, f"{RAW}/{key}")
+        return dg.DataVersionsByPartition(found)
 
     return raw_file
 

@@ -16,7 +16,7 @@ from personarank_dagster.configuration.settings import RAW_FILE_KEYS
 from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA, SchemaName
 from personarank_dagster.defs.platform.columns import COLUMN_SCHEMA, described_by_schema
 from personarank_dagster.defs.platform.formats import OutputFormat
-from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.retries import RETRIES, retried_if_passing
 
 RAW = "raw"
@@ -85,10 +85,6 @@ class Declaration:
         read = [key for key in self.optional_raw if key not in self.unread(config)]
         configured = [key for key in (*self.raw, *read) if key in config.data.raw_files]
         return [f"{RAW}/{key}" for key in configured] + list(self.contents(config))
-
-    def partitions(self) -> list[str]:
-        """Its partitions."""
-        return list(dataset_partitions.get_partition_keys()) if self.partitioned else [UNPARTITIONED]
 
 
 _declared: dict[str, Declaration] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -53,11 +54,11 @@ def lineage(read: Mapping[str, Version]) -> dict[str, str]:
 
 def current_inputs(project: ProjectResource, asset: str, partition: str) -> dict[str, Version]:
     """Current versions of what the asset is made from, by the names that its provenance has for them."""
+    outputs = project.all_outputs() if partition == UNPARTITIONED else {partition: project.outputs(partition)}
     found: dict[str, Version] = {}
-    for upstream in declared(asset).upstream:
-        for key in declared(upstream).partitions() if partition == UNPARTITIONED else [partition]:
-            if version := project.versions(upstream, key).find_current():
-                found[upstream if key == partition else f"{upstream}[{key}]"] = version
+    for upstream, (key, of_dataset) in product(declared(asset).upstream, outputs.items()):
+        if version := of_dataset.versions(upstream).find_current():
+            found[upstream if key == partition else f"{upstream}[{key}]"] = version
     return found
 
 

@@ -2,24 +2,19 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from personarank_dagster.configuration.dataset import (
-    DatasetConfig,
-    config_dir,
-    dataset_names,
-    load_dataset,
-)
+from personarank_dagster.configuration.dataset import DatasetConfig, config_dir, load_dataset
 from personarank_dagster.configuration.out_roots import shared_out_root
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import Precision
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.platform.outputs import Outputs
-from personarank_dagster.defs.platform.partitions import UNPARTITIONED
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.storage.versions import VersionStore
 
 if TYPE_CHECKING:
@@ -27,6 +22,9 @@ if TYPE_CHECKING:
 
 # Between lines of the log, and until the first observation; each one takes twice as long as that before it.
 LOG_SECONDS, OBSERVATION_SECONDS = 10, 30
+
+# Versions to keep where no dataset says how many.
+KEEP_ALL = 10**9
 
 
 class ProjectResource(dg.ConfigurableResource[Any]):
@@ -39,11 +37,29 @@ class ProjectResource(dg.ConfigurableResource[Any]):
     def outputs(self, partition: str) -> Outputs:
         """Outputs of a dataset, or of what belongs to none; of those as many are kept as of the most of a dataset."""
         if partition == UNPARTITIONED:
-            keep = max(self.dataset(name).data.keep for name in dataset_names(config_dir()))
+            keep = max((outputs.keep for outputs in self.all_outputs().values()), default=KEEP_ALL)
             shared = shared_out_root(config_dir())
             return Outputs(partition, shared.folder, shared.bucket, keep)
         config = self.dataset(partition)
         return Outputs(partition, config.data.out_root, config.bucket, config.data.keep, config.data.schema)
+
+    def all_outputs(self) -> dict[str, Outputs]:
+        """Outputs of every dataset whose files can be read: one that breaks a rule costs itself alone."""
+        found: dict[str, Outputs] = {}
+        for name in dataset_partitions.get_partition_keys():
+            with suppress(ConfigError):
+                found[name] = self.outputs(name)
+        return found
+
+    def problems(self) -> list[str]:
+        """What is wrong with the files of the datasets that cannot be read."""
+        found: list[str] = []
+        for name in dataset_partitions.get_partition_keys():
+            try:
+                self.dataset(name)
+            except ConfigError as error:
+                found += str(error).splitlines()
+        return found
 
     def versions(self, asset: str, partition: str) -> VersionStore:
         """Versions of one asset and partition."""

@@ -16,7 +16,7 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import InputError, StorageError
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
 from personarank_dagster.defs.platform.outputs import Outputs
-from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.raw.parts import parts_version
 from personarank_dagster.storage.disk import content_hash
@@ -142,7 +142,7 @@ def _current(outputs: Outputs, assets: list[str]) -> dict[str, str]:
 def _of_all_partitions(project: ProjectResource) -> dict[str, str]:
     """Current versions of every asset in every partition, by `asset[partition]`."""
     assets = asset_names(partitioned=True)
-    found = {key: _current(project.outputs(key), assets) for key in dataset_partitions.get_partition_keys()}
+    found = {key: _current(outputs, assets) for key, outputs in project.all_outputs().items()}
     return {f"{asset}[{key}]": version for key, versions in found.items() for asset, version in versions.items()}
 
 
@@ -189,8 +189,8 @@ class Sight:
         """The versions of an upstream asset, by the names that provenance has for them. None is there twice."""
         if self.snapshot.partition != UNPARTITIONED:
             return {asset: self.version(asset)}
-        names = {key: f"{asset}[{key}]" for key in declared(asset).partitions()}
-        seen = {name: self._find(self.project.outputs(key), asset, name) for key, name in names.items()}
+        found = {f"{asset}[{key}]": outputs for key, outputs in self.project.all_outputs().items()}
+        seen = {name: self._find(outputs, asset, name) for name, outputs in found.items()}
         return {name: version for name, version in seen.items() if version}
 
     def version(self, asset: str) -> Version:

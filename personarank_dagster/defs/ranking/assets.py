@@ -11,7 +11,7 @@ import polars as pl
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
-from personarank_dagster.core.errors import ConfigError, ContractError
+from personarank_dagster.core.errors import ConfigError, ContractError, listed_by_name
 from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset, no_settings
 from personarank_dagster.defs.platform.figures import Draw
 from personarank_dagster.defs.platform.formats import (
@@ -165,6 +165,8 @@ def metrics_report(
     tables = [_last_metrics(project.outputs(name), name, table) for name, table in rerank_metrics.items()]
     report = pl.concat(tables) if tables else pl.DataFrame(schema=schemas.REPORT)
     missing = sorted(set(dataset_partitions.get_partition_keys()) - rerank_metrics.keys())
+    for problem in project.problems():
+        context.log.warning(f"the report goes without a dataset: {problem}")
     numbers = {"datasets": len(tables), "datasets_without_metrics": len(missing)}
     return step.result(report, numbers, pictures={"metrics": partial(report_lines, report)})
 
@@ -195,11 +197,11 @@ def _persona_table(step: Step) -> pl.LazyFrame:
 
 def check_one_encoder(step: Step) -> None:
     """Raise ContractError if the caches are not by one encoder and template: their cosines would mean nothing."""
-    spaces = {cache: made_with(step.sight.version(cache)).space for cache in CACHES}
+    spaces = {cache: " ".join(made_with(step.sight.version(cache)).space) for cache in CACHES}
     if len(set(spaces.values())) > 1:
         raise ContractError(
             f"reranked_candidates ({step.snapshot.partition}): both caches must be by one encoder and template, got "
-            f"{spaces}; materialise both caches"
+            f"{listed_by_name(spaces)}; materialise both caches"
         )
 
 

@@ -84,6 +84,8 @@ def _table(project: ProjectResource, asset: str, partition: str) -> pl.LazyFrame
     outputs = project.outputs(partition)
     version = outputs.versions(asset).find_current()
     if version is None:
-        raise StorageError(f"{asset} ({partition}): never materialised; `personarank run --partition {partition}`")
+        raise StorageError(
+            f"{asset} ({partition}): never materialised; `personarank run --partition {partition}` makes it"
+        )
     table: pl.LazyFrame = outputs.format(asset).read(version.directory, lazy=True)
     return table

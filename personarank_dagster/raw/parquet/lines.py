@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from personarank_dagster.core.errors import InputError
+from personarank_dagster.core.errors import InputError, reason_of
 from personarank_dagster.raw.bad_lines import ReadRules
 from personarank_dagster.raw.blocks import LineTooLongError, Unpacking
 from personarank_dagster.raw.parquet.pages import unpacked_bytes
@@ -43,7 +43,7 @@ def parquet_blocks(path: Path, row_type: Any, rules: ReadRules) -> Iterator[byte
     # polars panics at some damage.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise InputError(
-            f"{path}: cannot be read as parquet: {' '.join(str(error).split())}; write it again"
+            f"{path}: cannot be read as parquet: {reason_of(error).removeprefix('parquet: ')}; write it again"
         ) from error
 
 

@@ -67,7 +67,7 @@ class ColumnTypes:
             return pl.String()
         if not isinstance(given, pl.Null):
             self.problems.append(
-                f"column {path}: expected {_named(rule)}, got {_shortened(given)}{_remedy(rule, given)}"
+                f"column {path}: expected {_named(rule)}, got {_shortened(_told(given))}{_remedy(rule, given)}"
             )
         return given
 
@@ -91,7 +91,7 @@ def _name(option: Type) -> str:
             needed = (one.encode_name for one in option.fields if one.required or one.encode_name == "item_id")
             return f"a struct with {_listed(needed) or option.fields[0].encode_name}"
         case ListType():
-            return f"a list, of {_named(option.item_type)}"
+            return f"a list of {_named(option.item_type)}"
         case StrType():
             return "text"
     return "a number"
@@ -108,8 +108,17 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _shortened(dtype: pl.DataType, limit: int = 80) -> str:
-    return text if len(text := str(dtype)) <= limit else text[: limit - 1] + "…"
+def _told(dtype: pl.DataType) -> str:
+    match dtype:
+        case pl.Struct():
+            return f"a struct with {_listed(f'{one.name} ({_told(_instance(one.dtype))})' for one in dtype.fields)}"
+        case pl.List() | pl.Array():
+            return f"a list of {_told(_instance(dtype.inner))}"
+    return str(dtype)
+
+
+def _shortened(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _instance(dtype: Any) -> pl.DataType:

@@ -163,9 +163,10 @@ def test_the_sensor_tries_contents_on_which_a_run_failed_again_but_not_at_once(
     assert "the last run on these contents failed; trying again in" in str(
         run_for_raw_files(project, "amazon", instance)
     )
-    later = time.time() + 121
-    monkeypatch.setattr("personarank_dagster.defs.automation.due.time.time", lambda: later)
-    assert isinstance(run_for_raw_files(project, "amazon", instance), dg.RunRequest)
+    now = time.time()
+    for moment in (now + 121, now - 3600):
+        monkeypatch.setattr("personarank_dagster.defs.automation.due.time.time", lambda moment=moment: moment)
+        assert isinstance(run_for_raw_files(project, "amazon", instance), dg.RunRequest)
 
 
 def test_an_edit_of_a_setting_is_nothing_for_the_sensor_of_raw_files(
@@ -181,7 +182,7 @@ def test_an_edit_of_a_setting_is_nothing_for_the_sensor_of_raw_files(
     assert "candidates" not in {key.path[-1] for key in getattr(requested, "asset_selection", [])}
 
 
-def test_the_sensor_waits_until_a_file_lies_still(
+def test_the_sensor_waits_until_a_file_lies_still_whichever_way_the_clock_goes(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("personarank_dagster.defs.automation.due.QUIET_SECONDS", QUIET_SECONDS)
@@ -190,6 +191,8 @@ def test_the_sensor_waits_until_a_file_lies_still(
     assert re.fullmatch(r"yelp: a raw file changed \d s ago; waiting until none has for 60 s", str(waiting))
     now = time.time()
     monkeypatch.setattr("personarank_dagster.defs.automation.due.time.time", lambda: now + QUIET_SECONDS)
+    assert isinstance(run_for_raw_files(project, "yelp", instance), dg.RunRequest)
+    monkeypatch.setattr("personarank_dagster.defs.automation.due.time.time", lambda: now - 2 * QUIET_SECONDS)
     assert isinstance(run_for_raw_files(project, "yelp", instance), dg.RunRequest)
     project.dataset("yelp").raw_path("gt").unlink()
     assert str(run_for_raw_files(project, "yelp", instance)).endswith("gt.jsonl.gz is missing")
@@ -264,9 +267,15 @@ def test_a_schedule_that_was_on_stays_on_and_fails_where_its_file_breaks_a_rule(
     assert yelp.default_status == dg.DefaultScheduleStatus.RUNNING
 
 
-def test_two_datasets_whose_schedules_would_have_one_name_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"differ in more than - and _, got my-films and my_films, whose schedules"):
-        dataset_schedules(["my-films", "my_films"])
+def test_datasets_whose_schedules_would_have_one_name_share_one_that_fails_and_cost_no_other(
+    instance: dg.DagsterInstance,
+) -> None:
+    amazon, both = dataset_schedules(["amazon", "my-films", "my_films"])
+    assert (amazon.name, both.name) == ("amazon_schedule", "my_films_schedule")
+    assert "differ in more than - and _, got my-films, my_films, whose schedules" in str(both.description)
+    with pytest.raises(dg.DagsterError, match="my_films_schedule"):
+        evaluate(both, instance, NIGHT)
+    assert len(evaluate(amazon, instance, NIGHT).run_requests) == 1
 
 
 def test_every_job_covers_what_its_name_says() -> None:
