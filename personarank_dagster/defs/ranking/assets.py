@@ -229,7 +229,7 @@ def _ranker(rules: Rules, interactions: VectorTable, personas: VectorTable, gpu:
 def _scorer(gpu: GpuResource) -> Callable[..., ranking.PersonaScores]:
     """The compiled loop, or torch on a GPU that was asked for by name.
 
-    `auto` takes the loop until a GPU is seen to be twice as fast, sending included (`python -m benchmarks gpu`).
+    `auto` takes the loop: 16 cores were faster than an H100 that had the vectors already (benchmarks/results.md).
     """
     if gpu.device != "cuda":
         return ranking.score_on_cores
