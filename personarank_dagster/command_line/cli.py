@@ -1,8 +1,10 @@
 """The command line `personarank`."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,56 @@ from typing import Any
 import click
 
 from personarank_dagster import __version__
-from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE
-from personarank_dagster.configuration.out_roots import OUT_ROOT_VARIABLE, is_address
+from personarank_dagster.command_line.supervision import Interrupted, interruptible, supervise
 from personarank_dagster.core.errors import ConfigError, PersonarankError
+
+KEPT = "what was published, encoded and checkpointed is kept, and the next run goes on from there"
+INTERRUPTED = f"interrupted: {KEPT}"
+
+# What the context of a command holds that was typed.
+TYPED = object()
+
+
+class _Program(click.Group):
+    """Commands that one Ctrl-C or SIGTERM ends where they are typed; those of tests stay in their process."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            with interruptible():
+                return self.main(*args, obj=TYPED, **kwargs)
+        except Interrupted as interrupted:
+            click.echo(INTERRUPTED, err=True)
+            os._exit(128 + interrupted.number)
+
+
+def _supervised(command: Callable[..., None]) -> Callable[..., None]:
+    """Do the command in a process of its own, which a signal ends wherever it is."""
+
+    @_plain_errors
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        if click.get_current_context().obj is not TYPED:
+            return command(*args, **kwargs)
+        # Loaded before there are two processes; where no datasets are configured it cannot be.
+        with suppress(ConfigError):
+            import dagster._core.storage.sqlite_storage  # noqa: F401
+
+            import personarank_dagster.definitions
+            import personarank_dagster.defs.automation.upkeep  # noqa: F401
+        code = supervise(lambda: _plain_errors(command)(*args, **kwargs), tidy=_tidy)
+        if code < 0:
+            click.echo(f"killed by {signal.Signals(-code).name}; {KEPT}", err=True)
+        sys.exit(code if code >= 0 else 128 - code)
+
+    return run
+
+
+def _tidy() -> None:
+    with suppress(ConfigError):
+        _find_dagster_home()
+        from personarank_dagster.defs.automation.upkeep import tidy
+
+        tidy()
 
 
 def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -34,14 +83,18 @@ def _project_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--config-dir",
         type=Path,
-        help=f"Folder of the datasets. [default: ${CONFIG_DIR_VARIABLE}, ./configs]",
+        help="Folder of the datasets. [default: $PERSONARANK_CONFIG_DIR, ./configs]",
     )
     @click.option(
         "--out-root",
-        help=f"Outputs go to <that>/<dataset>; a folder or s3://bucket/prefix. [default: ${OUT_ROOT_VARIABLE}]",
+        help="Outputs go to <that>/<dataset>; a folder or s3://bucket/prefix. [default: $PERSONARANK_OUT_ROOT]",
     )
     @wraps(command)
     def run(*args: Any, config_dir: Path | None, out_root: str | None, **kwargs: Any) -> None:
+        # Not at the top: they load numpy and polars, and a Ctrl-C before this module is there is a traceback.
+        from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE
+        from personarank_dagster.configuration.out_roots import OUT_ROOT_VARIABLE, is_address
+
         if config_dir is not None:
             os.environ[CONFIG_DIR_VARIABLE] = str(config_dir.absolute())
         if out_root is not None:
@@ -60,7 +113,7 @@ _partition_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="personarank")
 def main() -> None:
     """Persona reranking as a Dagster asset graph."""
@@ -75,7 +128,7 @@ def main() -> None:
 )
 @click.option("--force", is_flag=True, help="Materialise what is selected even if nothing changed.")
 @_project_options
-@_plain_errors
+@_supervised
 def run(partitions: tuple[str, ...], select: str | None, force: bool) -> None:
     """Materialise datasets from raw files to metrics: what is missing, or whose inputs changed."""
     _find_dagster_home()
@@ -89,7 +142,7 @@ def run(partitions: tuple[str, ...], select: str | None, force: bool) -> None:
 @click.option("--strict", is_flag=True, help="Exit with 2 if a check warns.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
 @_project_options
-@_plain_errors
+@_supervised
 def validate(partitions: tuple[str, ...], strict: bool, as_json: bool) -> None:
     """Read the raw files and check the data, and nothing else. Exit code 1 for errors, 0 or 2 for warnings."""
     _find_dagster_home()
@@ -107,7 +160,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Places to show.")
 @_json_option
 @_project_options
-@_plain_errors
+@_supervised
 def explain(partition: str, user: str, top: int, as_json: bool) -> None:
     """Show a user's reranked list: old and new places, personas, and the interactions behind them."""
     from personarank_dagster.command_line.explanations import explain_and_report
@@ -124,7 +177,7 @@ def _listing(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @_listing
-@_plain_errors
+@_supervised
 def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """List the versions of ASSET, or of all assets."""
     from personarank_dagster.command_line.console import show_versions
@@ -139,7 +192,7 @@ def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> N
 @click.option("--force", is_flag=True, help="Also to a version that its checks did not accept.")
 @_json_option
 @_project_options
-@_plain_errors
+@_supervised
 def rollback(asset: str, partition: str, version: str | None, force: bool, as_json: bool) -> None:
     """Make an older VERSION of ASSET current again: the one before the current, or any by name."""
     _find_dagster_home()
@@ -153,7 +206,7 @@ def rollback(asset: str, partition: str, version: str | None, force: bool, as_js
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @_json_option
 @_project_options
-@_plain_errors
+@_supervised
 def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove old versions; current ones and those in use stay."""
     from personarank_dagster.command_line.console import retire_and_report
@@ -162,7 +215,7 @@ def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
 
 
 @_listing
-@_plain_errors
+@_supervised
 def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """Hash every file of every version again. Exit code 1 if one is not what it was."""
     from personarank_dagster.command_line.console import verify_and_report
@@ -173,7 +226,7 @@ def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> Non
 @main.command()
 @_json_option
 @_project_options
-@_plain_errors
+@_supervised
 def doctor(as_json: bool) -> None:
     """Put right what killed processes left behind. Exit code 1 if something is left for you to do."""
     _find_dagster_home()
@@ -202,7 +255,7 @@ def ui(port: int, read_only: bool, public_url: str | None) -> None:
 @click.argument("partition")
 @click.option("--out", type=Path, required=True, help="Folder to write user_item/ and item_persona/ into.")
 @_project_options
-@_plain_errors
+@_supervised
 def export_caches(partition: str, out: Path) -> None:
     """Write both caches of the dataset PARTITION in the layout of the public scripts."""
     from personarank_dagster.definitions import project
@@ -216,7 +269,7 @@ def export_caches(partition: str, out: Path) -> None:
 @click.option("--out", type=Path, required=True, help="Folder to write <amazon|yelp>/*.jsonl.gz into.")
 @click.option("--seed", type=click.IntRange(0), default=13, show_default=True)
 @click.option("--users", type=click.IntRange(1), default=160, show_default=True, help="Users of each dataset.")
-@_plain_errors
+@_supervised
 def sample_data(out: Path, seed: int, users: int) -> None:
     """Generate datasets in the schema of the inputs; equal seed and users give equal rows."""
     from personarank_dagster.sample.files import write_sample_files
@@ -228,7 +281,7 @@ def sample_data(out: Path, seed: int, users: int) -> None:
 @main.command()
 @click.option("--out", type=Path, required=True, help="Picture to write (.svg or .png).")
 @_project_options
-@_plain_errors
+@_supervised
 def graph(out: Path) -> None:
     """Draw the asset graph from the definitions."""
     from personarank_dagster.command_line.graph_picture import draw_graph

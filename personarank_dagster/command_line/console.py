@@ -38,6 +38,9 @@ from personarank_dagster.defs.platform.snapshots import take_snapshot
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
+# Of a line: no name that is copied into another command may be cut.
+NO_LIMIT = 10_000
+
 COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -140,7 +143,10 @@ def show_versions(asset: str | None, partitions: tuple[str, ...], *, as_json: bo
         console.print_json(data=[asdict(one) for one in found])
         return
     columns = ("asset", "partition", "version", "when (UTC)", "run", "rows", "bytes", "data version", "")
-    table = Table(*columns)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        # Names are copied into `rollback`, so they are never cut; a screen that is too narrow wraps the lines.
+        table.add_column(column, no_wrap=True)
     for one in found:
         numbers = [f"{number:,}" if number is not None else "" for number in (one.rows, one.bytes)]
         wrong = one.problem or (one.refused and f"refused: {one.refused}")
@@ -148,7 +154,11 @@ def show_versions(asset: str | None, partitions: tuple[str, ...], *, as_json: bo
         table.add_row(
             one.asset, one.partition, one.version, one.created, one.run, *numbers, one.data_version[:8], state
         )
-    console.print(table if found else "no versions yet; `personarank run` makes them")
+    if not found:
+        console.print("no versions yet; `personarank run` makes them")
+        return
+    table.width = console.measure(table, options=console.options.update_width(NO_LIMIT)).maximum
+    console.print(table, crop=False)
 
 
 def _show_problems(partitions: tuple[str, ...] = ()) -> None:

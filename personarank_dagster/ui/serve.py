@@ -21,11 +21,11 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.automation.instances import open_instance
+from personarank_dagster.defs.automation.launching import LOCATION, MODULE
 from personarank_dagster.defs.automation.runs import end_dead_runs
 from personarank_dagster.ui.guard import Guard
 
 LOOPBACK = "127.0.0.1"
-LOCATION = "personarank_dagster"
 PR_SET_PDEATHSIG = 1
 
 # Of `dagster-webserver`: milliseconds for a statement, seconds for a connection, connections beyond the pool.
@@ -39,10 +39,11 @@ def serve(*, port: int, read_only: bool, public_url: str | None) -> None:
     """
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     _check_free(port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         instance = stack.enter_context(open_instance())
-        location = ModuleTarget(f"{LOCATION}.definitions", None, str(Path.cwd()), LOCATION)
+        location = ModuleTarget(MODULE, None, str(Path.cwd()), LOCATION)
         code_server = stack.enter_context(ProxyServerManager(instance, location, "warning"))
         workspace = stack.enter_context(_workspace_file(code_server))
         if not read_only:

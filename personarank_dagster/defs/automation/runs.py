@@ -13,6 +13,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from sqlalchemy.exc import SQLAlchemyError
 
 from personarank_dagster.core.errors import ConfigError, PersonarankError, reason_of
+from personarank_dagster.defs.automation.launching import execute_job
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.provenance import Change, change_of, current_inputs
@@ -28,6 +29,9 @@ RIVAL_SECONDS = 15.0
 
 # Dagster's own name for it.
 DATA_VERSION_TAG = "dagster/data_version"
+
+
+OPEN = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
 @dataclass(frozen=True)
@@ -121,15 +125,15 @@ def execute(
     if not plan.reasons:
         return Outcome(plan)
     unpartitioned = plan.partition == UNPARTITIONED
-    job = defs.resolve_job_def("metrics_report_job" if unpartitioned else "full_refresh_job")
     resources = {} if unpartitioned else {"progress": {"config": {"terminal": progress_bars}}}
     with _ending_dead_runs(instance):
-        result = job.execute_in_process(
+        result = execute_job(
+            defs,
+            "metrics_report_job" if unpartitioned else "full_refresh_job",
             instance=instance,
-            partition_key=None if unpartitioned else plan.partition,
-            asset_selection=[dg.AssetKey(asset) for asset in plan.reasons],
+            partition=None if unpartitioned else plan.partition,
+            assets=[dg.AssetKey(asset) for asset in plan.reasons],
             run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
             tags={PROCESS_TAG: this_process()},
         )
     failures = _failures(result)
@@ -139,15 +143,18 @@ def execute(
     return Outcome(plan, result.run_id, failures, checks, _warnings(instance, result.run_id))
 
 
-def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Fail runs whose process on this machine is gone, and free their pool slots; returns their ids.
+def end_dead_runs(instance: dg.DagsterInstance, *, interrupted: bool = False) -> list[str]:
+    """Fail runs whose process on this machine is gone, or cancel them, and free their pool slots; returns their ids.
 
     A killed process leaves its run started and its slots taken, and every later run would wait for them.
     """
-    open_runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]))
-    dead = [run for run in open_runs if is_dead(run.tags.get(PROCESS_TAG, ""))]
+    open_runs = instance.get_runs(dg.RunsFilter(statuses=OPEN))
+    dead = [run for run in open_runs if is_dead(_process(run, instance))]
     for run in dead:
-        instance.report_run_failed(run, "its process is gone")
+        if interrupted:
+            instance.report_run_canceled(run, "it was interrupted")
+        else:
+            instance.report_run_failed(run, "its process is gone")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
 
@@ -169,6 +176,13 @@ def _ending_dead_runs(instance: dg.DagsterInstance) -> Iterator[None]:
     finally:
         done.set()
         looking.join()
+
+
+def _process(run: dg.DagsterRun, instance: dg.DagsterInstance) -> str:
+    """The process of a run, "" if not known: one that is executed again begins with the tags of its parent."""
+    process = run.tags.get(PROCESS_TAG, "")
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return "" if parent and parent.tags.get(PROCESS_TAG) == process else process
 
 
 def observe_raw_files(project: ProjectResource, partition: str, instance: dg.DagsterInstance) -> None:

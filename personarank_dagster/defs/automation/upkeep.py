@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from personarank_dagster.configuration.dataset import config_dir, dataset_names, listed
-from personarank_dagster.core.errors import ConfigError, StorageError
+from personarank_dagster.core.errors import ConfigError, PersonarankError, StorageError
 from personarank_dagster.defs.automation.abandoned import abandoned_versions
 from personarank_dagster.defs.automation.runs import DATA_VERSION_TAG, REPORT, end_dead_runs
 from personarank_dagster.defs.platform.declarations import asset_names
@@ -189,6 +190,19 @@ def _abandoned(instance: dg.DagsterInstance) -> list[Treated]:
         )
         for folder, name in abandoned_versions(instance)
     ]
+
+
+def tidy() -> None:
+    """Put right what an interrupted command leaves, of what takes no time; a training is kept, to be continued."""
+    project = ProjectResource()
+    with suppress(PersonarankError):
+        with dg.DagsterInstance.get() as instance:
+            end_dead_runs(instance, interrupted=True)
+        for name in dataset_names(config_dir()):
+            sweep_scratch(project.dataset(name).data.out_root / "scratch")
+            sweep_vectors(project.outputs(name))
+        for store in stores(project, None, ()):
+            store.sweep()
 
 
 def _sweep_trainings(project: ProjectResource, dataset: str) -> list[Path]:

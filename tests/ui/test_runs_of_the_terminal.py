@@ -1,0 +1,45 @@
+"""What `personarank run` launched, as the UI sees it."""
+
+from typing import Any
+
+from tests.ui.conftest import Server
+
+OF_THE_JOB = """query($job: String!, $label: String!) {
+  runsOrError(filter: {pipelineName: $job, tags: [{key: ".dagster/repository", value: $label}]}) {
+    ... on Runs { results { runId status repositoryOrigin { repositoryName repositoryLocationName } } }
+  }
+}"""
+STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+AGAIN = """mutation($run: String!) {
+  launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: FROM_FAILURE}) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}"""
+
+
+def runs_of_the_job(server: Server) -> list[dict[str, Any]]:
+    label = "__repository__@personarank_dagster"
+    return server.graphql(OF_THE_JOB, job="full_refresh_job", label=label)["runsOrError"]["results"]
+
+
+def test_a_failed_run_of_the_terminal_is_under_its_job_and_executed_again_from_its_failure(server: Server) -> None:
+    truth = next((server.workspace.folder / "data" / "yelp").glob("gt*"))
+    whole = truth.read_bytes()
+    truth.write_bytes(b"not a line\n")
+    assert server.workspace.call("run", "--partition", "films", "--select", "ground_truth").returncode == 1
+    truth.write_bytes(whole)
+    failed = runs_of_the_job(server)[0]
+    assert failed["status"] == "FAILURE"
+    assert failed["repositoryOrigin"]["repositoryLocationName"] == "personarank_dagster"
+    again = server.graphql(AGAIN, run=failed["runId"])["launchRunReexecution"]
+    assert again["__typename"] == "LaunchRunSuccess", again
+    run_id = again["run"]["runId"]
+    ended = server.wait_for(lambda: _ended(server, run_id), seconds=120)
+    assert ended == "SUCCESS"
+
+
+def _ended(server: Server, run_id: str) -> str | None:
+    status: str = server.graphql(STATUS, run=run_id)["runOrError"]["status"]
+    return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
