@@ -110,7 +110,7 @@ def test_pictures_that_cannot_be_drawn_cost_a_warning_each(workspace: TinyWorksp
     assert dict(warned) == {
         **dict.fromkeys(["personas", "histories", "selected_personas", "candidates"], "distributions"),
         **{"trained_encoder": "curves", "interaction_cache": "reuse", "persona_cache": "reuse"},
-        **{"rerank_metrics": "metrics", "metrics_report": "metrics"},
+        **{"reranked_candidates": "movement", "rerank_metrics": "metrics"},
     }
     now = {asset: version.manifest.data_version for asset, version in workspace.current().items()}
     assert {name for name in good if now[name] != good[name]} <= {REPORT}

@@ -192,7 +192,7 @@ def test_the_sensor_waits_until_a_file_lies_still_whichever_way_the_clock_goes(
     now = time.time()
     monkeypatch.setattr("personarank_dagster.defs.automation.due.time.time", lambda: now + QUIET_SECONDS)
     assert isinstance(run_for_raw_files(project, "yelp", instance), dg.RunRequest)
-    monkeypatch.setattr("personarank_dagster.defs.automation.due.time.time", lambda: now - 2 * QUIET_SECONDS)
+    monkeypatch.setattr("personarank_dagster.defs.automation.due.time.time", lambda: now - 100 * QUIET_SECONDS)
     assert isinstance(run_for_raw_files(project, "yelp", instance), dg.RunRequest)
     project.dataset("yelp").raw_path("gt").unlink()
     assert str(run_for_raw_files(project, "yelp", instance)).endswith("gt.jsonl.gz is missing")
