@@ -1,12 +1,14 @@
 """What a version was made from, and whether that still holds: that is what makes an asset stale."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import msgspec
 
+from personarank_dagster.core.errors import StorageError
 from personarank_dagster.defs.platform.declarations import declared
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
@@ -57,8 +59,10 @@ def current_inputs(project: ProjectResource, asset: str, partition: str) -> dict
     outputs = project.all_outputs() if partition == UNPARTITIONED else {partition: project.outputs(partition)}
     found: dict[str, Version] = {}
     for upstream, (key, of_dataset) in product(declared(asset).upstream, outputs.items()):
-        if version := of_dataset.versions(upstream).find_current():
-            found[upstream if key == partition else f"{upstream}[{key}]"] = version
+        # What one dataset lost costs no other, nor what is made of all of them.
+        with suppress(StorageError) if partition == UNPARTITIONED else nullcontext():
+            if version := of_dataset.versions(upstream).find_current():
+                found[upstream if key == partition else f"{upstream}[{key}]"] = version
     return found
 
 

@@ -4,6 +4,7 @@ The first step that asks writes it into the event log of the run, which all proc
 at once, the one that wrote first counts for both.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,10 +141,13 @@ def _current(outputs: Outputs, assets: list[str]) -> dict[str, str]:
 
 
 def _of_all_partitions(project: ProjectResource) -> dict[str, str]:
-    """Current versions of every asset in every partition, by `asset[partition]`."""
-    assets = asset_names(partitioned=True)
-    found = {key: _current(outputs, assets) for key, outputs in project.all_outputs().items()}
-    return {f"{asset}[{key}]": version for key, versions in found.items() for asset, version in versions.items()}
+    """Current versions of what is read of every partition, by `asset[partition]`; one that is lost costs no other."""
+    assets = [upstream for asset in asset_names(partitioned=False) for upstream in declared(asset).upstream]
+    found: dict[str, str] = {}
+    for key, outputs in project.all_outputs().items():
+        with suppress(StorageError):
+            found |= {f"{asset}[{key}]": version for asset, version in _current(outputs, assets).items()}
+    return found
 
 
 def _record(instance: dg.DagsterInstance, run: dg.DagsterRun, snapshot: Snapshot) -> None:

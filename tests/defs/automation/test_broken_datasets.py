@@ -16,6 +16,8 @@ from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import execute, plan_run
 from personarank_dagster.defs.automation.sensors import raw_files_sensor
 from personarank_dagster.defs.inputs.assets import raw_files
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED
+from personarank_dagster.defs.platform.snapshots import take_snapshot
 from personarank_dagster.serving.reranker import Reranker
 from tests.workspace import copy_sample
 
@@ -89,6 +91,14 @@ def test_a_run_of_all_makes_the_others_and_fails(instance: dg.DagsterInstance, t
     assert (result.exit_code, result.output.count("keep must be a whole number")) == (1, 1)
     assert project.versions("candidates", "amazon").find_current()
     assert cli("run", "--select", "candidates", "--partition", "amazon").exit_code == 0
+
+
+def test_a_pointer_that_one_dataset_lost_costs_no_report(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    (tmp_path / "out/yelp/versions/rerank_metrics/yelp/CURRENT").mkdir(parents=True)
+    with pytest.raises(StorageError, match="CURRENT: cannot be read"):
+        project.versions("rerank_metrics", "yelp").find_current()
+    assert plan_run(defs, project, UNPARTITIONED).reasons == {}
+    assert take_snapshot(project, UNPARTITIONED).versions == {}
 
 
 def test_a_selection_of_nothing_is_said_once(instance: dg.DagsterInstance) -> None:
