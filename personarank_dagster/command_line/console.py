@@ -51,9 +51,7 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     _show_remarks(names)
     with open_instance() as instance:
         _end_dead_runs(instance)
-        failed = [name for name in names if not _succeeds(name, instance, select, force)]
-        if not _succeeds(UNPARTITIONED, instance, select, force, told=bool(failed)):
-            failed.append(UNPARTITIONED)
+        failed = [name for name in [*names, UNPARTITIONED] if not _succeeds(name, instance, select, force)]
     for name in names:
         if name in failed:
             _show_last_good_result(name)
@@ -63,10 +61,8 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     return not failed
 
 
-def _succeeds(
-    name: str, instance: dg.DagsterInstance, select: str | None, force: bool, *, told: bool = False
-) -> bool:
-    """Run one partition; what is wrong with it is said, unless it was `told` already, and costs no other."""
+def _succeeds(name: str, instance: dg.DagsterInstance, select: str | None, force: bool) -> bool:
+    """Run one partition; what is wrong with it is said, and costs no other."""
     try:
         if name != UNPARTITIONED:
             project.outputs(name).check_writable()
@@ -74,8 +70,7 @@ def _succeeds(
         if name != UNPARTITIONED:
             project.outputs(name).refresh_links()
     except PersonarankError as error:
-        if not told:
-            _show_error(error)
+        _show_error(error)
         return False
     return not outcome.failures
 
