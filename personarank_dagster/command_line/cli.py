@@ -240,6 +240,35 @@ def graph(out: Path) -> None:
     click.echo(out)
 
 
+@main.command(name="prepare")
+@click.option("--partition", required=True, metavar="NAME", help="Dataset with raw_reviews in its data.yaml.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be asked, and about what that costs.")
+@click.option("--limit-items", type=click.IntRange(1), help="Only so many items, the most reviewed ones.")
+@click.option("--limit-users", type=click.IntRange(1), help="Only so many users.")
+@_project_options
+@_plain_errors
+def prepare_command(partition: str, dry_run: bool, limit_items: int | None, limit_users: int | None) -> None:
+    """Make summaries, aspects, personas and selections from raw reviews, with the server of prepare.yaml."""
+    from personarank_dagster.command_line.preparation import prepare_and_report
+
+    prepare_and_report(partition, dry_run=dry_run, num_items=limit_items, num_users=limit_users)
+
+
+@main.command()
+@click.argument("partition")
+@click.option(
+    "--out", type=Path, required=True, help="Folder to write 2_summary.jsonl … 4_selected_personas.jsonl into."
+)
+@_project_options
+@_plain_errors
+def export_prepared(partition: str, out: Path) -> None:
+    """Copy what `prepare` wrote for the dataset PARTITION, under the public names."""
+    from personarank_dagster.command_line.preparation import export_prepared as export
+
+    for path in export(partition, out):
+        click.echo(path)
+
+
 @main.command(name="llm-stand-in")
 @click.option("--port", type=click.IntRange(1, 65535), required=True)
 @click.option("--fault-share", type=click.FloatRange(0, 1), default=0.0, help="Share of requests that go wrong.")

@@ -25,6 +25,18 @@ NumPersonas = Annotated[int, Meta(ge=1, le=20, description="a whole number from 
 Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", description="a day, like 2018-07-01")]
 
 
+# Files that the preparation writes, under their public names, by the key of data.yaml that they stand for.
+PREPARED_FILES = {
+    "item_summary": "2_summary.jsonl",
+    "persona": "3.5_persona_with_summary.jsonl",
+    "loo_history": "3.5_history_loo.jsonl",
+    "selected": "4_selected_personas.jsonl",
+    "reviews": "review.jsonl",
+    "gt": "gt.jsonl",
+    "candidates": "candidate.jsonl",
+}
+
+
 class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`prepare.yaml`, which only a dataset with `raw_reviews` has.
 

@@ -35,14 +35,21 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What makes an answer another one (`max_tokens`, `seed`), and how much may go wrong."""
+    """What makes an answer another one (`base_url` to `seed`), and how much may go wrong."""
 
     base_url: str
+    model: str
+    temperature: float = 0.0
     max_tokens: int = 1024
     seed: int = 13
     repairs: int = 2
     max_bad_share: float = 0.05
     workers: int = 8
+
+    def key(self, question: Question) -> str:
+        """The key that an answer is kept under."""
+        names = ("base_url", "model", "temperature", "max_tokens", "seed")
+        return question.key(**{name: getattr(self, name) for name in names})
 
 
 class Asker:
@@ -90,14 +97,8 @@ class Asker:
                 self._check_share(answers.set_aside, total, question.stage)
             on_answer(len(answers.by_row) + len(answers.set_aside), total)
 
-    def key(self, question: Question) -> str:
-        """The key that an answer is kept under."""
-        rules = self.rules
-        parameters = {"max_tokens": rules.max_tokens, "seed": rules.seed, "temperature": self.server.temperature}
-        return question.key(base_url=rules.base_url, model=self.server.model, **parameters)
-
     async def _answer(self, question: Question, outcomes: Counter[str]) -> Any:
-        key = self.key(question)
+        key = self.rules.key(question)
         if (kept := self.server.kept.get(key)) is not None:
             try:
                 answer = checked(question, kept)

@@ -1,5 +1,6 @@
 """What is held out of raw reviews, and what each user's selection is made for; before anything else sees a review."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,12 +9,20 @@ import polars as pl
 # Shorter texts ("Great!") are written by many.
 MIN_LEAKING_LENGTH = 40
 
+# So much of a text tells it from all others.
+FINGERPRINT_LENGTH = 200
+
 
 @dataclass(frozen=True)
 class TrainingReviews:
     """Reviews that may be shown to a model: `split_reviews` alone makes them, without anything held out."""
 
     table: pl.DataFrame
+
+    def of(self, items: Collection[str], users: Collection[str]) -> "TrainingReviews":
+        """Those of these items or by these users."""
+        wanted = pl.col("item_id").is_in(list(items)) | pl.col("user_id").is_in(list(users))
+        return TrainingReviews(self.table.filter(wanted))
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,11 @@ class HeldOutReviews:
     table: pl.DataFrame
 
     @property
-    def texts(self) -> list[str]:
-        """Texts long enough to be recognised, each once, in order."""
-        texts = self.table.get_column("text").drop_nulls().unique().sort()
-        return texts.filter(texts.str.len_chars() > MIN_LEAKING_LENGTH).to_list()
+    def fingerprints(self) -> list[str]:
+        """Beginnings of the texts that are long enough to be recognised, each once, in order."""
+        texts = self.table.get_column("text").drop_nulls()
+        long = texts.filter(texts.str.len_chars() > MIN_LEAKING_LENGTH)
+        return long.str.head(FINGERPRINT_LENGTH).unique().sort().to_list()
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,8 @@ class Split:
     """Raw reviews in parts: every one is in `training`, in `held_out`, or left out and counted.
 
     `ground_truth` has the held-out (user_id, item_id), `targets` the (user_id, item_id) that selections are made for:
-    the user's last liked interaction of the training part. `blanked` counts training reviews whose text is the text
-    of a held-out one: they stay as interactions, without it.
+    the user's last liked interaction of the training part. `blanked` counts training reviews that hold the text of a
+    held-out one: they stay as interactions, without text.
     """
 
     training: TrainingReviews
@@ -85,7 +95,8 @@ def _parts(
     min_rating: float,
     left_out: dict[str, int],
 ) -> Split:
-    leaking = pl.col("text").is_in(held_out.texts).fill_null(False)
+    texts = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
+    leaking = texts.str.contains_any(held_out.fingerprints) if held_out.fingerprints else pl.lit(False)
     clean = training.with_columns(
         pl.when(leaking).then(None).otherwise(name).alias(name) for name in ("title", "text")
     )

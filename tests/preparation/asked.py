@@ -61,6 +61,8 @@ def ask(
                     retries=retries,
                     pause=0.001,
                 )
-                return await Asker(server, Rules(base_url=ADDRESS, workers=at_once, **rules)).ask(questions)
+                return await Asker(server, Rules(base_url=ADDRESS, model="m", workers=at_once, **rules)).ask(
+                    questions
+                )
 
     return asyncio.run(asked())
