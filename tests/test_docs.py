@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from personarank_dagster.command_line.cli import main
+from personarank_dagster.configuration.prepare_settings import PrepareConfig
 from personarank_dagster.configuration.settings import RAW_FILE_KEYS, RerankConfig, ScheduleConfig, TrainConfig
 from personarank_dagster.configuration.strict_yaml import load_yaml
 from personarank_dagster.raw import ingestion
@@ -100,6 +101,13 @@ def test_the_lines_of_raw_files_in_the_documents_are_read(tmp_path: Path) -> Non
     assert heights == [6, 4, 3, 5, 3, 3]
     assert selections["resolved"].all()
     assert histories["item_summary"].null_count() == 0
+
+
+def test_the_settings_of_a_preparation_are_all_accepted(tmp_path: Path) -> None:
+    data, prepare = blocks((ROOT / "docs/preparation.md").read_text(), "yaml")
+    (tmp_path / "prepare.yaml").write_text(prepare)
+    assert load_yaml(tmp_path / "prepare.yaml", PrepareConfig).budget_usd == 2.0
+    assert {"raw_reviews", "raw_items"} <= yaml.safe_load(data).keys()
 
 
 def test_the_conversion_in_the_documents_makes_a_folder_that_loads(tmp_path: Path) -> None:

@@ -293,6 +293,57 @@ def graph(out: Path) -> None:
     click.echo(out)
 
 
+@main.command(name="prepare")
+@click.option("--partition", required=True, metavar="NAME", help="Dataset with raw_reviews in its data.yaml.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be asked, and about what that costs.")
+@click.option("--limit-items", type=click.IntRange(1), help="Only so many items, the most reviewed ones.")
+@click.option("--limit-users", type=click.IntRange(1), help="Only so many users.")
+@_project_options
+@_plain_errors
+def prepare_command(partition: str, dry_run: bool, limit_items: int | None, limit_users: int | None) -> None:
+    """Make summaries, aspects, personas and selections from raw reviews, with the server of prepare.yaml."""
+    from personarank_dagster.command_line.preparation import prepare_and_report
+
+    prepare_and_report(partition, dry_run=dry_run, num_items=limit_items, num_users=limit_users)
+
+
+@main.command()
+@click.argument("partition")
+@click.option(
+    "--out", type=Path, required=True, help="Folder to write 2_summary.jsonl … 4_selected_personas.jsonl into."
+)
+@_project_options
+@_plain_errors
+def export_prepared(partition: str, out: Path) -> None:
+    """Copy what `prepare` wrote for the dataset PARTITION, under the public names."""
+    from personarank_dagster.command_line.preparation import export_prepared as export
+
+    for path in export(partition, out):
+        click.echo(path)
+
+
+@main.command(name="llm-stand-in")
+@click.option("--port", type=click.IntRange(1, 65535), required=True)
+@click.option("--fault-share", type=click.FloatRange(0, 1), default=0.0, help="Share of requests that go wrong.")
+@click.option("--fault", "faults", multiple=True, help="Which ones; can be repeated. [default: some that pass]")
+@click.option("--latency", type=click.FloatRange(0), default=0.0, help="Seconds that an answer takes.")
+@click.option("--seed", type=click.IntRange(0), default=13, show_default=True)
+@click.option("--log", type=Path, help="File to write every request into.")
+@_plain_errors
+def llm_stand_in(
+    port: int, fault_share: float, faults: tuple[str, ...], latency: float, seed: int, log: Path | None
+) -> None:
+    """Serve a stand-in for a language model on this machine: no model, but answers of the right form."""
+    from personarank_dagster.preparation.stand_in import FAULTS, StandIn, serve
+
+    if unknown := sorted({*faults} - {*FAULTS}):
+        raise ConfigError(f"--fault must be one of {', '.join(FAULTS)}, got {unknown[0]!r}")
+    stand_in = StandIn(fault_share=fault_share, latency=latency, seed=seed, log=log)
+    stand_in.faults = faults or stand_in.faults
+    click.echo(f"no language model, but its stand-in: base_url: http://127.0.0.1:{port}/v1  model: stand-in")
+    serve(stand_in, port)
+
+
 def _find_dagster_home() -> None:
     """Use $DAGSTER_HOME, else this folder if it has a dagster.yaml."""
     if home := os.environ.get("DAGSTER_HOME"):

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from personarank_dagster.configuration.out_roots import out_root_of
+from personarank_dagster.configuration.prepare_settings import PREPARED_FILES, PrepareConfig
 from personarank_dagster.configuration.public_scripts import PASSED_OVER
 from personarank_dagster.configuration.settings import DataConfig, RerankConfig, ScheduleConfig, TrainConfig
 from personarank_dagster.configuration.strict_yaml import load_yaml, read_mapping, relative_path
@@ -113,8 +115,12 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
     if not (DATASET_NAME.fullmatch(name) and data_path.is_file()):
         raise ConfigError(f"unknown dataset {name!r}; {folder} has: {listed(dataset_names(folder))}")
     schema = {"schema": name} if name in get_args(SchemaName) else {}
-    data = load_yaml(data_path, DataConfig, defaults=schema, passed_over=PASSED_OVER["data.yaml"])
     place = out_root_of(data_path, out_root)
+    defaults = {**schema, **prepared_files(read_mapping(data_path), place.folder)}
+    data = load_yaml(data_path, DataConfig, defaults=defaults, passed_over=PASSED_OVER["data.yaml"])
+    if (data.raw_reviews is None) != (data.raw_items is None):
+        missing = "raw_reviews" if data.raw_reviews is None else "raw_items"
+        raise ConfigError(f"{data_path}: {missing} is missing; raw_reviews and raw_items belong together")
     train = _load_train(folder / name / "train.yaml")
     if os.environ.get(AMP_VARIABLE) == "0":
         train = msgspec.structs.replace(train, amp=False)
@@ -126,6 +132,33 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
         data_path=data_path,
         bucket=place.bucket,
     )
+
+
+def prepared_files(values: Mapping[str, object], out_root: Path) -> dict[str, str]:
+    """Where `personarank prepare` writes the files of a data.yaml with raw reviews; else nothing."""
+    if not values.get("raw_reviews"):
+        return {}
+    return {key: str(out_root / "prepared" / name) for key, name in PREPARED_FILES.items()}
+
+
+def load_prepare(folder: Path, name: str) -> PrepareConfig:
+    """Read prepare.yaml of a dataset. Raises ConfigError."""
+    path = folder / name / "prepare.yaml"
+    if not path.exists():
+        rule = "base_url and model of an OpenAI-compatible server"
+        raise ConfigError(f"{path}: is missing; it must name {rule}, since data.yaml has raw_reviews")
+    prepare = load_yaml(path, PrepareConfig)
+    if prepare.min_personas > prepare.max_personas:
+        got = f"{prepare.min_personas} and {prepare.max_personas}"
+        raise ConfigError(f"{path}: min_personas must be at most max_personas, got {got}")
+    if prepare.context_tokens < prepare.max_tokens + 1500:
+        got = f"{prepare.context_tokens} with max_tokens {prepare.max_tokens}"
+        raise ConfigError(f"{path}: context_tokens must be at least max_tokens + 1500, got {got}")
+    try:
+        date.fromisoformat(prepare.as_of or "2000-01-01")
+    except ValueError as error:
+        raise ConfigError(f"{path}: as_of must be a day, like 2018-07-01, got {prepare.as_of!r}") from error
+    return prepare
 
 
 def _load_train(path: Path) -> TrainConfig:

@@ -72,6 +72,8 @@ class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
     candidates: FilePath | None = None
     gt: FilePath | None = None
     reviews: FilePath | None = None
+    raw_reviews: FilePath | None = None
+    raw_items: FilePath | None = None
     on_bad_row: Annotated[Literal["fail", "quarantine"], Meta(description="fail or quarantine")] = "fail"
     max_bad_share: Share = 0.01
     min_coverage: Share = 0.8

@@ -36,6 +36,18 @@ CANDIDATES: Schema = {
 
 GROUND_TRUTH: Schema = {"user_id": pl.String(), "item_id": pl.String()}
 
+REVIEWS: Schema = {
+    "review_id": pl.String(),
+    "user_id": pl.String(),
+    "item_id": pl.String(),
+    "rating": pl.Float64(),
+    "timestamp": TIMESTAMP,
+    "title": pl.String(),
+    "text": pl.String(),
+}
+
+ITEMS: Schema = {"item_id": pl.String(), "title": pl.String(), "description": pl.String()}
+
 INTERACTION_INDEX: Schema = {
     "user_id": pl.String(),
     "item_id": pl.String(),

@@ -1,0 +1,88 @@
+"""Texts of strangers as they may be sent: masked, cut, and as many as fit."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Any
+
+import polars as pl
+
+from personarank_dagster.core.errors import ContractError
+from personarank_dagster.preparation.questions import Question
+from personarank_dagster.preparation.split import HeldOutReviews
+
+_CONTACTS = (
+    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "[email]"),
+    (re.compile(r"(?:https?://|www\.)\S+"), "[link]"),
+    (re.compile(r"(?<!\w)\+?\(?\d[\d\s().-]{7,}\d(?!\w)"), "[phone]"),
+)
+
+# Of one review; what is cut off is counted.
+MOST_CHARACTERS = 4000
+
+# English text has four bytes a token, other scripts fewer.
+BYTES_PER_TOKEN = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a prompt may be text, and whether contacts are masked."""
+
+    context_tokens: int = 8192
+    max_tokens: int = 1024
+    mask_contacts: bool = True
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes that are left for texts beside the system message, the schema and the answer."""
+        return max(512, (self.context_tokens - self.max_tokens - 1000) * BYTES_PER_TOKEN)
+
+
+def safe_text(text: str | None, *, mask: bool) -> str | None:
+    """A text without contacts, cut at `MOST_CHARACTERS`."""
+    if text is None:
+        return None
+    if mask:
+        for pattern, name in _CONTACTS:
+            text = pattern.sub(name, text)
+    return text[:MOST_CHARACTERS]
+
+
+def as_data(values: Any) -> str:
+    """The user message: JSON, so that no text ends where it does not."""
+    return json.dumps(values, ensure_ascii=False)
+
+
+def sampled(rows: Sequence[dict[str, Any]], *, most_bytes: int) -> list[dict[str, Any]]:
+    """As many rows as fit: newest first, in turn of every rating, in the order of their time in the end.
+
+    A row has `rating`, and `order`, which counts up with time; the sample is the same for the same rows.
+    """
+    by_rating: dict[float, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: -row["order"]):
+        by_rating.setdefault(row["rating"], []).append(row)
+    in_turn = chain.from_iterable(zip_longest(*(by_rating[rating] for rating in sorted(by_rating, reverse=True))))
+    kept: list[dict[str, Any]] = []
+    num_bytes = 0
+    for row in filter(None, in_turn):
+        num_bytes += len(as_data(row).encode())
+        if kept and num_bytes > most_bytes:
+            break
+        kept.append(row)
+    return sorted(kept, key=lambda row: row["order"])
+
+
+def refuse_held_out(questions: Sequence[Question], held_out: HeldOutReviews, *, mask: bool) -> None:
+    """Raise ContractError if a held-out text stands in a question."""
+    texts = [as_data(safe_text(text, mask=mask))[1:-1] for text in held_out.fingerprints]
+    if not texts or not questions:
+        return
+    users = pl.Series([question.user for question in questions])
+    found = users.str.contains_any(texts)
+    if found.any():
+        question = questions[found.arg_max() or 0]
+        raise ContractError(
+            f"{question.stage}: the question of {question.row} holds a text that is held out; nothing was sent"
+        )
