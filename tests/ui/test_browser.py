@@ -140,7 +140,8 @@ def test_a_schedule_is_turned_on(browser: Browser) -> None:
         page = browser.open("/automation")
         name = page.get_by_text("amazon_schedule").first
         switch = "label[contains(@class, 'witch')]"
-        name.locator(f"xpath=ancestor::*[.//{switch}][1]//{switch}").click()
+        # While the page is drawn anew the row may be a part of more than one list.
+        name.locator(f"xpath=ancestor::*[.//{switch}][1]//{switch}").first.click()
         if browser.server.becomes(running, seconds=20):
             break
     assert running()

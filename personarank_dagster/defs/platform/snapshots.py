@@ -6,6 +6,7 @@ at once, the one that wrote first counts for both.
 
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,11 @@ def _current(outputs: Outputs, assets: list[str]) -> dict[str, str]:
 
 
 def _of_all_partitions(project: ProjectResource) -> dict[str, str]:
-    """Current versions of what is read of every partition, by `asset[partition]`; one that is lost costs no other."""
-    assets = [upstream for asset in asset_names(partitioned=False) for upstream in declared(asset).upstream]
+    """Current versions of every asset in every partition, by `asset[partition]`; one that is lost costs no other."""
     found: dict[str, str] = {}
-    for key, outputs in project.all_outputs().items():
+    for (key, outputs), asset in product(project.all_outputs().items(), asset_names(partitioned=True)):
         with suppress(StorageError):
-            found |= {f"{asset}[{key}]": version for asset, version in _current(outputs, assets).items()}
+            found |= {f"{asset}[{key}]": version for version in _current(outputs, [asset]).values()}
     return found
 
 
