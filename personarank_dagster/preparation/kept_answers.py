@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from personarank_dagster.core.errors import StorageError
+from personarank_dagster.core.errors import StorageError, reason_of
 
 SCHEMA = """
 create table if not exists answers (key text primary key, content text not null);
@@ -54,7 +54,7 @@ class KeptAnswers:
             self._db.executescript(SCHEMA)
         except sqlite3.Error as error:
             raise StorageError(
-                f"{path}: cannot be used: {error}; remove it, its answers are then asked for again"
+                f"{path}: cannot be used: {reason_of(error)}; remove it, its answers are then asked for again"
             ) from error
 
     def __enter__(self) -> "KeptAnswers":

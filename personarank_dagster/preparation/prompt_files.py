@@ -8,7 +8,7 @@ from string import Template
 
 import xxhash
 
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import ConfigError, reason_of
 
 # What each prompt must mention, since the answer is read by it.
 NEEDED: Mapping[str, tuple[str, ...]] = {
@@ -57,7 +57,7 @@ def _prompt(stage: str, folder: Path | None) -> Prompt:
     try:
         text = own.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{own}: cannot be read: {error}") from error
+        raise ConfigError(f"{own}: cannot be read: {reason_of(error)}") from error
     if missing := [word for word in NEEDED[stage] if word not in text]:
         raise ConfigError(f"{own}: must mention {', '.join(NEEDED[stage])}, but {missing[0]} is missing; add it")
     return Prompt(stage, text)

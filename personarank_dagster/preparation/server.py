@@ -11,7 +11,7 @@ from typing import Any, Literal
 import httpx
 import msgspec
 
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import ConfigError, reason_of
 from personarank_dagster.preparation.kept_answers import KeptAnswers, Tariff
 from personarank_dagster.preparation.pace import Pace, Sent
 from personarank_dagster.preparation.questions import BadAnswerError, Question, bare_json
@@ -137,7 +137,9 @@ class Server:
         except BadAnswerError as error:
             if error.outcome == "gave_up":
                 place = self.client.base_url
-                raise ConfigError(f"{place}: {error}; start the server or set base_url in prepare.yaml") from error
+                raise ConfigError(
+                    f"{place}: {reason_of(error)}; start the server or set base_url in prepare.yaml"
+                ) from error
             return False
         except ValueError:
             return False
