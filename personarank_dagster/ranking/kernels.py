@@ -173,6 +173,18 @@ def score_pairs(
                 scores[pair], best[pair] = score, persona
 
 
+@compiled
+def _add_reason(interaction: int, amount: float, reasons: IntArray, contributions: FloatArray) -> None:
+    """Put an interaction among the reasons, if it adds more than the last one."""
+    place = len(reasons)
+    while place > 0 and amount > contributions[place - 1]:
+        place -= 1
+    if place < len(reasons):
+        for later in range(len(reasons) - 1, place, -1):
+            reasons[later], contributions[later] = reasons[later - 1], contributions[later - 1]
+        reasons[place], contributions[place] = interaction, amount
+
+
 @in_lanes
 def find_reasons(
     start: int,
@@ -194,14 +206,7 @@ def find_reasons(
         return
     for i in range(end - 1, start - 1, -1):
         cosine = _dot_rows(caches.vectors, caches.rows[i], caches.personas, caches.persona_rows[persona])
-        amount = np.float32(caches.weights[end - 1 - i] * scale) * cosine
-        place = len(reasons)
-        while place > 0 and amount > contributions[place - 1]:
-            place -= 1
-        if place < len(reasons):
-            for later in range(len(reasons) - 1, place, -1):
-                reasons[later], contributions[later] = reasons[later - 1], contributions[later - 1]
-            reasons[place], contributions[place] = i, amount
+        _add_reason(i, np.float32(caches.weights[end - 1 - i] * scale) * cosine, reasons, contributions)
 
 
 @in_lanes
@@ -255,6 +260,172 @@ def score_lists(
         if reasons.shape[1]:
             for pair in range(offsets[i], offsets[i + 1]):
                 find_reasons(start, end, scale, caches, best[pair], reasons[pair], contributions[pair])
+
+
+@in_lanes
+def _fill_row(floats: FloatArray, vectors: Bits, row: int) -> None:
+    for column in range(len(floats)):
+        floats[column] = _float_of(vectors[row, column])
+
+
+@in_lanes
+def _dot_four(matrix: FloatArray, first: int, vectors: Bits, row: int) -> Any:
+    """Products of a vector with four rows of a matrix: read once, it is used four times."""
+    a = b = c = d = np.float32(0)
+    for column in range(matrix.shape[1]):
+        value = _float_of(vectors[row, column])
+        a += matrix[first, column] * value
+        b += matrix[first + 1, column] * value
+        c += matrix[first + 2, column] * value
+        d += matrix[first + 3, column] * value
+    return a, b, c, d
+
+
+@in_lanes
+def _fill_cosines(cosines: FloatArray, interactions: FloatArray, vectors: Bits, row: int) -> None:
+    """Cosines of interactions with a persona; their number is a multiple of four, those beyond the last are 0."""
+    for first in range(0, len(cosines), 4):
+        four = _dot_four(interactions, first, vectors, row)
+        cosines[first], cosines[first + 1], cosines[first + 2], cosines[first + 3] = four
+
+
+@in_lanes
+def signals_of_pair(
+    profile: FloatArray,
+    interactions: FloatArray,
+    num_interactions: int,
+    start: int,
+    end: int,
+    vectors: Bits,
+    rows: Rows,
+    signals: FloatArray,
+    cosines: FloatArray,
+) -> int:
+    """Fill in the persona signals of one pair by the personas start:end, and return the best; NaN and -1 if none.
+
+    They are the cosine of the profile with the best persona, the mean of the two best and of all, the cosine of the
+    best (persona, interaction) pair, and the mean over interactions of that with their best persona. `cosines` are
+    those of the interactions with the persona that is best for the profile.
+    """
+    signals[:] = np.nan
+    best, total = -1, np.float32(0)
+    highest: Any = np.float32(-np.inf)
+    second: Any = np.float32(-np.inf)
+    nearest, own = np.full(len(interactions), np.float32(-np.inf)), np.empty(len(interactions), np.float32)
+    for row in range(start, end):
+        _fill_cosines(own, interactions, vectors, rows[row])
+        score = _dot(profile, vectors, rows[row])
+        total += score
+        if score > highest:
+            highest, second, best = score, highest, row
+            cosines[:] = own
+        elif score > second:
+            second = score
+        for i in range(len(own)):
+            nearest[i] = max(nearest[i], own[i])
+    if best >= 0:
+        signals[0] = highest
+        signals[1] = highest if end - start == 1 else (highest + second) / 2
+        signals[2] = total / (end - start)
+        signals[3] = nearest[:num_interactions].max()
+        signals[4] = nearest[:num_interactions].mean()
+    return best
+
+
+@in_lanes
+def signals_of_list(
+    start: int,
+    end: int,
+    caches: Caches,
+    persona_starts: IntArray,
+    persona_ends: IntArray,
+    signals: FloatArray,
+    best: IntArray,
+    cosines: FloatArray,
+) -> float:
+    """`score_list` with the persona signals of every pair: `signals` (pairs, persona signals).
+
+    `cosines` (pairs, interactions) are those with the best persona; there is room for a multiple of four.
+    """
+    if start == end:
+        signals[:], best[:] = np.nan, -1
+        return 0.0
+    profile = np.empty(caches.personas.shape[1], np.float32)
+    length = fill_profile(profile, start, end, caches.vectors, caches.rows, caches.weights)
+    interactions = np.zeros((cosines.shape[1], len(profile)), np.float32)
+    for i in range(end - start):
+        _fill_row(interactions[i], caches.vectors, caches.rows[start + i])
+    for pair in range(len(best)):
+        if pair + 1 < len(best):
+            _prefetch_personas(persona_starts[pair + 1], persona_ends[pair + 1], caches.personas, caches.persona_rows)
+        best[pair] = signals_of_pair(
+            profile,
+            interactions,
+            end - start,
+            persona_starts[pair],
+            persona_ends[pair],
+            caches.personas,
+            caches.persona_rows,
+            signals[pair],
+            cosines[pair],
+        )
+    return 1 / length if length > 0 else 0.0
+
+
+@in_lanes
+def _reasons_by_cosines(
+    start: int,
+    end: int,
+    scale: float,
+    weights: FloatArray,
+    cosines: FloatArray,
+    persona: int,
+    reasons: IntArray,
+    contributions: FloatArray,
+) -> None:
+    """`find_reasons` where the cosines of the interactions with the persona are known."""
+    reasons[:] = -1
+    contributions[:] = 0
+    if persona >= 0:
+        for i in range(end - 1, start - 1, -1):
+            _add_reason(i, np.float32(weights[end - 1 - i] * scale) * cosines[i - start], reasons, contributions)
+
+
+@compiled
+def _room_for_cosines(num_pairs: int, num_interactions: int) -> FloatArray:
+    return np.empty((num_pairs, (num_interactions + 3) // 4 * 4), np.float32)
+
+
+@in_lanes
+def signals_of_lists(
+    offsets: IntArray,
+    starts: IntArray,
+    ends: IntArray,
+    persona_starts: IntArray,
+    persona_ends: IntArray,
+    vectors: Bits,
+    rows: Rows,
+    weights: FloatArray,
+    personas: Bits,
+    persona_rows: Rows,
+    signals: FloatArray,
+    best: IntArray,
+    reasons: IntArray,
+    contributions: FloatArray,
+) -> None:
+    """`score_lists` with the persona signals of every pair."""
+    caches = Caches(vectors, rows, weights, personas, persona_rows)
+    for i in range(len(starts)):
+        start, end, pairs = starts[i], ends[i], slice(offsets[i], offsets[i + 1])
+        cosines = _room_for_cosines(offsets[i + 1] - offsets[i], end - start)
+        own = persona_starts[pairs], persona_ends[pairs]
+        scale = signals_of_list(start, end, caches, *own, signals[pairs], best[pairs], cosines)
+        if reasons.shape[1]:
+            for pair in range(offsets[i], offsets[i + 1]):
+                told = cosines[pair - offsets[i]]
+                _reasons_by_cosines(
+                    start, end, scale, weights, told, best[pair], reasons[pair], contributions[pair]
+                )
 
 
 @compiled
@@ -399,3 +570,120 @@ def _best_place(final: Scores, targets: npt.NDArray[np.bool_]) -> int:
         if final[i] > final[best] or (i < best and final[i] == final[best]):
             place += 1
     return place
+
+
+@compiled
+def _fill_signals(
+    candidate_scores: Scores, persona_signals: FloatArray, popularity: Scores, signals: npt.NDArray[np.float32]
+) -> None:
+    """Fill in what the pairs of one list, in the retriever's order, are ranked by; see `signals.SIGNALS`.
+
+    Persona signals are 0.5 where there is none, and in the whole list where they tell nothing apart.
+    """
+    num_persona_signals = persona_signals.shape[1]
+    for i in range(len(signals)):
+        signals[i, 0] = 1 / np.log2(i + 2)
+        signals[i, 2 + num_persona_signals] = np.log1p(popularity[i])
+    signals[:, 1] = _scaled(candidate_scores)
+    for j in range(num_persona_signals):
+        signals[:, 2 + j] = 0.5
+        if _tells_apart(persona_signals[:, j]):
+            scaled = _scaled(persona_signals[:, j])
+            for i in range(len(signals)):
+                if not np.isnan(scaled[i]):
+                    signals[i, 2 + j] = scaled[i]
+
+
+@compiled
+def fill_signals(
+    offsets: IntArray,
+    candidate_scores: Scores,
+    persona_signals: FloatArray,
+    popularity: Scores,
+    signals: npt.NDArray[np.float32],
+) -> None:
+    """Fill in the signals (pairs, signals) of the pairs offsets[i]:offsets[i + 1] of each list i."""
+    for i in range(len(offsets) - 1):
+        pairs = slice(offsets[i], offsets[i + 1])
+        _fill_signals(candidate_scores[pairs], persona_signals[pairs], popularity[pairs], signals[pairs])
+
+
+@compiled
+def _weigh(signals: npt.NDArray[np.float32], weights: Scores, parts: npt.NDArray[np.float32], final: Scores) -> None:
+    """What each signal of the pairs of one list adds to their scores, compared with the mean of the list."""
+    final[:] = 0
+    for j in range(len(weights)):
+        mean = 0.0
+        for i in range(len(final)):
+            mean += signals[i, j]
+        mean /= max(1, len(final))
+        for i in range(len(final)):
+            part = weights[j] * (signals[i, j] - mean)
+            parts[i, j] = part
+            final[i] += part
+
+
+@compiled
+def order_by_signals(
+    offsets: IntArray,
+    signals: npt.NDArray[np.float32],
+    weights: Scores,
+    parts: npt.NDArray[np.float32],
+    final: Scores,
+    order: IntArray,
+) -> None:
+    """Final score of every pair by the weights (lists, signals) of its list, its parts, and the pairs, best first.
+
+    Ties keep their order.
+    """
+    for i in range(len(offsets) - 1):
+        pairs = slice(offsets[i], offsets[i + 1])
+        _weigh(signals[pairs], weights[i], parts[pairs], final[pairs])
+        order[pairs] = offsets[i] + np.argsort(-final[pairs], kind="mergesort")
+
+
+@compiled
+def rerank_list_by_signals(
+    start: int,
+    end: int,
+    persona_starts: IntArray,
+    persona_ends: IntArray,
+    candidate_scores: Scores,
+    popularity: Scores,
+    signal_weights: Scores,
+    vectors: Bits,
+    rows: Rows,
+    weights: FloatArray,
+    personas: Bits,
+    persona_rows: Rows,
+    persona_signals: FloatArray,
+    parts: npt.NDArray[np.float32],
+    best: IntArray,
+    final: Scores,
+    order: IntArray,
+    reasons: IntArray,
+    contributions: FloatArray,
+) -> None:
+    """`rerank_list` by all signals: `parts` (pairs, signals) are what each adds to the score of a pair."""
+    caches = Caches(vectors, rows, weights, personas, persona_rows)
+    cosines = _room_for_cosines(len(best), end - start)
+    scale = signals_of_list(start, end, caches, persona_starts, persona_ends, persona_signals, best, cosines)
+    signals = np.empty_like(parts)
+    _fill_signals(candidate_scores, persona_signals, popularity, signals)
+    _weigh(signals, signal_weights, parts, final)
+    order[:] = np.argsort(-final, kind="mergesort")
+    for place in range(len(reasons)):
+        pair = order[place]
+        _reasons_by_cosines(
+            start, end, scale, weights, cosines[pair], best[pair], reasons[place], contributions[place]
+        )
+
+
+@compiled
+def best_target_places(
+    offsets: IntArray, final: Scores, is_target: npt.NDArray[np.bool_], places: IntArray
+) -> None:
+    """Place (from 1) of the best target of each list by its final scores, 0 where none is listed."""
+    for i in range(len(offsets) - 1):
+        pairs = slice(offsets[i], offsets[i + 1])
+        places[i] = _best_place(final[pairs], is_target[pairs])

@@ -81,11 +81,11 @@ class PersonaScores:
     contributions: FloatArray
 
     @classmethod
-    def empty(cls, pairs: int, num_reasons: int) -> "PersonaScores":
-        """Room for the scores of some pairs."""
+    def empty(cls, pairs: int, num_reasons: int, num_signals: int = 0) -> "PersonaScores":
+        """Room for the scores of some pairs, or for as many persona signals of each."""
         shape = (pairs, num_reasons)
         return cls(
-            np.empty(pairs, np.float32),
+            np.empty((pairs, num_signals) if num_signals else pairs, np.float32),
             np.empty(pairs, np.int64),
             np.empty(shape, np.int64),
             np.empty(shape, np.float32),
@@ -126,9 +126,9 @@ class OneList(NamedTuple):
 Scorer = Callable[["Ranker", Lists, int], PersonaScores]
 
 
-def score_on_cores(ranker: "Ranker", lists: Lists, num_reasons: int) -> PersonaScores:
-    """Persona scores of lists, on all cores that this process may use."""
-    found = PersonaScores.empty(len(lists.personas), num_reasons)
+def score_on_cores(ranker: "Ranker", lists: Lists, num_reasons: int, num_signals: int = 0) -> PersonaScores:
+    """Persona scores of lists, or all persona signals, on all cores that this process may use."""
+    found = PersonaScores.empty(len(lists.personas), num_reasons, num_signals)
     num_cores = len(os.sched_getaffinity(0))
     bounds = np.linspace(0, len(lists), min(num_cores, max(1, len(lists))) + 1).astype(int)
 
@@ -192,13 +192,17 @@ class Ranker:
         return self.scorer(self, lists, num_reasons)
 
     def score_into(self, lists: Lists, found: PersonaScores) -> None:
-        """Fill in the persona scores of lists, on one core."""
+        """Fill in the persona scores of lists, on one core; with columns of `found.scores`, all persona signals."""
         from personarank_dagster.ranking import kernels
 
-        score_lists: Any = kernels.score_lists
+        score: Any = kernels.signals_of_lists if found.scores.ndim == 2 else kernels.score_lists
         profiles, personas = lists.profiles, lists.personas
         windows = read_only(lists.offsets, profiles.starts, profiles.ends, personas.starts, personas.ends)
-        score_lists(*windows, *self._arrays, found.scores, found.best, found.reasons, found.contributions)
+        score(*windows, *self._arrays, found.scores, found.best, found.reasons, found.contributions)
+
+    def persona_signals(self, lists: Lists, num_signals: int, num_reasons: int = 0) -> PersonaScores:
+        """As `score`, with all persona signals (pairs, signals) in place of the scores, always by the compiled loop."""
+        return score_on_cores(self, lists, num_reasons, num_signals)
 
     def rerank_one(
         self, profile: tuple[int, int], personas: Windows, candidate_scores: Scores, *, alpha: float, places: int
