@@ -34,6 +34,7 @@ from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_
 from personarank_dagster.defs.platform.provenance import stale_reason
 from personarank_dagster.defs.platform.published_checks import newest
 from personarank_dagster.defs.platform.snapshots import take_snapshot
+from personarank_dagster.ranking.metrics import METRIC_NAMES
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -310,7 +311,7 @@ def _show_metrics(name: str) -> None:
     if version is None:
         return
     rows: pl.DataFrame = project.outputs(name).format("rerank_metrics").read(version.directory)
-    overall = rows.filter(pl.col("scenario") == "all")
+    overall = rows.filter((pl.col("scenario") == "all") & pl.col("metric").is_in(METRIC_NAMES))
     table = Table(title=f"{name} · {overall['users'][0]:,} users", title_justify="left")
     for column in ("metric", "candidates", "reranked", "lift"):
         table.add_column(column, justify="left" if column == "metric" else "right")

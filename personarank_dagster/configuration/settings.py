@@ -145,6 +145,7 @@ class RerankConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = "aspects"
     fields: FieldLetters = "N,D,I,R"
     include_item_id: Flag = False
+    blend: Annotated[Literal["alpha", "learned"], Meta(description="alpha or learned")] = "alpha"
     alpha: Alpha = 0.5
     user_max_k: PositiveInt = 10
     num_gpus: Processes = 1

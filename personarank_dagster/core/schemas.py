@@ -76,6 +76,20 @@ RERANKED: Schema = {
     "alpha": pl.Float64(),
 }
 
+# What the order of a learned blend is made of, by name; see `ranking.signals.SIGNALS`.
+SIGNAL_NAMES = (
+    "rank",
+    "candidate_score",
+    "best_persona",
+    "two_best_personas",
+    "all_personas",
+    "best_pair",
+    "every_interaction",
+    "popularity",
+)
+
+RERANKED_BY_SIGNALS: Schema = {**RERANKED, "signals": pl.Struct(dict.fromkeys(SIGNAL_NAMES, pl.Float32()))}
+
 METRICS: Schema = {
     "scenario": pl.String(),
     "users": pl.UInt32(),
@@ -85,9 +99,17 @@ METRICS: Schema = {
     "unmoved": pl.UInt32(),
     "metric": pl.String(),
     "k": pl.UInt32(),
-    **dict.fromkeys(("candidate", "reranked", "lift", "lift_low", "lift_high"), pl.Float64()),
+    **dict.fromkeys(("candidate", "reranked", "lift", "lift_low", "lift_high", "lift_p"), pl.Float64()),
     **dict.fromkeys(("shuffled", "personal_lift", "personal_low", "personal_high"), pl.Float64()),
-    **dict.fromkeys(("untrained", "popularity", "random"), pl.Float64()),
+    **dict.fromkeys(("without_personas", "persona_lift", "persona_low", "persona_high"), pl.Float64()),
+    **dict.fromkeys(("content", "untrained", "popularity", "random"), pl.Float64()),
+}
+
+# Users in the order of their lists; the place of the best ground-truth item in each order, 0 where not listed.
+PLACES: Schema = {
+    "user_id": pl.String(),
+    **dict.fromkeys(("candidate", "reranked"), pl.Int64()),
+    **dict.fromkeys(("shuffled", "without_personas", "content", "untrained", "popularity", "random"), pl.Int64()),
 }
 
 REPORT: Schema = {"dataset": pl.String(), "version": pl.String(), "current": pl.Boolean(), **METRICS}

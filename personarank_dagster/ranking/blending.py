@@ -2,7 +2,7 @@
 
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,14 +40,21 @@ class Blend:
             alphas[measured] = np.array(self.folds)[folds_of(users.filter(measured))]
         return alphas
 
+    def rerank(self, ranker: Ranker, candidates: pl.DataFrame) -> pl.DataFrame:
+        """Reorder candidate lists; columns of `schemas.RERANKED`."""
+        return ranker.rerank(candidates, self.alphas_of)
+
+
+BlendT = TypeVar("BlendT")
+
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Generic[BlendT]):
     """Place of the best ground-truth item of each user, from 1, and 0 where it is not listed; and the blend."""
 
     users: pl.Series
     places: IntArray
-    blend: Blend
+    blend: BlendT
 
     def by_user(self, order: str) -> pl.DataFrame:
         """user_id, and the places under the name of the order."""
@@ -56,7 +63,7 @@ class Measured:
 
 def measure(
     ranker: Ranker, candidates: pl.DataFrame | pl.LazyFrame, ground_truth: pl.DataFrame, *, alpha: Alpha, k: int
-) -> Measured:
+) -> Measured[Blend]:
     """Rerank the lists of users with a ground truth, and find its places. A chosen blend aims at NDCG@k.
 
     `candidates` may be reranked lists: ties are broken by the candidate rank, whatever the order of the rows.

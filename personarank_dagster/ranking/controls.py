@@ -1,24 +1,62 @@
 """Orders that a reranking must be compared with: popularity, chance, and other users' profiles."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import polars as pl
 
-from personarank_dagster.core.profiles import FloatArray
-from personarank_dagster.ranking.blending import Alpha, measure, measured_blocks, target_places
-from personarank_dagster.ranking.ranker import Ranker, Scores
+from personarank_dagster.core.profiles import FloatArray, unit_rows
+from personarank_dagster.ranking.blending import Measured, measured_blocks, target_places
+from personarank_dagster.ranking.ranker import Ranker, Scores, VectorTable
 
 SEED = 13
+# Items whose interactions are summed at a time.
+ITEMS_AT_ONCE = 1_000
+
+
+Measure = Callable[[Ranker, pl.DataFrame | pl.LazyFrame, pl.DataFrame], Measured[Any]]
 
 
 def shuffled_places(
-    ranker: Ranker, candidates: pl.DataFrame | pl.LazyFrame, ground_truth: pl.DataFrame, *, alpha: Alpha, k: int
+    ranker: Ranker, candidates: pl.DataFrame | pl.LazyFrame, ground_truth: pl.DataFrame, measured: Measure
 ) -> pl.DataFrame:
-    """user_id, shuffled: places after the same reranking, every user with the profile of another one.
+    """user_id, shuffled: places after reranking in the same way, every user with the profile of another one.
 
     What is left is not personal.
     """
     exchanged = ranker.with_exchanged_profiles(SEED)
-    return measure(exchanged, candidates, ground_truth, alpha=alpha, k=k).by_user("shuffled")
+    return measured(exchanged, candidates, ground_truth).by_user("shuffled")
+
+
+def content_places(
+    ranker: Ranker, candidates: pl.DataFrame | pl.LazyFrame, ground_truth: pl.DataFrame, measured: Measure
+) -> pl.DataFrame:
+    """user_id, content: places after reranking in the same way, with the mean of an item's interaction texts as its
+    only persona. What is gained beyond that is gained by personas.
+    """
+    personas = _mean_texts(ranker.interactions)
+    plain = replace(ranker, personas=personas, items=personas.windows("item_id"))
+    return measured(plain, candidates, ground_truth).by_user("content")
+
+
+def _mean_texts(interactions: VectorTable) -> VectorTable:
+    """A vector for each item: the direction of the sum of its interactions' vectors."""
+    of_item = interactions.index.group_by("item_id", maintain_order=True).agg("vector_row")
+    blocks = [_sums(interactions, block["vector_row"]) for block in of_item.iter_slices(ITEMS_AT_ONCE)]
+    vectors = (
+        unit_rows(np.concatenate(blocks)) if blocks else np.empty((0, interactions.vectors.shape[1]), np.float32)
+    )
+    index = of_item.select("item_id", unique_persona_id="item_id").with_row_index("vector_row")
+    return VectorTable(vectors, index)
+
+
+def _sums(interactions: VectorTable, rows: pl.Series) -> FloatArray:
+    lengths = rows.list.len().cast(pl.Int64).to_numpy()
+    own = interactions.vectors[rows.explode().to_numpy()].astype(np.float32)
+    sums: FloatArray = np.add.reduceat(own, lengths.cumsum() - lengths, axis=0)
+    return sums
 
 
 def popularity_and_random_places(

@@ -423,9 +423,7 @@ def signals_of_lists(
         if reasons.shape[1]:
             for pair in range(offsets[i], offsets[i + 1]):
                 told = cosines[pair - offsets[i]]
-                _reasons_by_cosines(
-                    start, end, scale, weights, told, best[pair], reasons[pair], contributions[pair]
-                )
+                _reasons_by_cosines(start, end, scale, weights, told, best[pair], reasons[pair], contributions[pair])
 
 
 @compiled
@@ -680,9 +678,7 @@ def rerank_list_by_signals(
 
 
 @compiled
-def best_target_places(
-    offsets: IntArray, final: Scores, is_target: npt.NDArray[np.bool_], places: IntArray
-) -> None:
+def best_target_places(offsets: IntArray, final: Scores, is_target: npt.NDArray[np.bool_], places: IntArray) -> None:
     """Place (from 1) of the best target of each list by its final scores, 0 where none is listed."""
     for i in range(len(offsets) - 1):
         pairs = slice(offsets[i], offsets[i + 1])

@@ -1,13 +1,18 @@
 """A listwise linear model of the place of a ground truth in its list, fitted in numpy and scipy."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from personarank_dagster.core.profiles import IntArray
+from personarank_dagster.ranking.ranker import read_only
 
 Values = npt.NDArray[np.float64]
+
+# Length of the gradient at which a fit ends: weights are then exact to some eight digits.
+TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,21 @@ class Lessons:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def take(self, lists: IntArray) -> "Lessons":
+        """Some of the lists, in ascending order."""
+        lengths = np.diff(self.offsets)
+        rows = np.isin(np.repeat(np.arange(len(self)), lengths), lists)
+        return Lessons(self.signals[rows], np.append(0, lengths[lists].cumsum()), self.shares[rows])
+
+    def places(self, scores: Values) -> IntArray:
+        """Place (from 1) of each list's best target by the scores of the pairs; ties keep their order."""
+        from personarank_dagster.ranking import kernels
+
+        find: Any = kernels.best_target_places
+        places = np.empty(len(self), np.int64)
+        find(*read_only(self.offsets, scores, self.shares > 0), places)
+        return places
 
 
 @dataclass(frozen=True)
@@ -54,20 +74,41 @@ def fit(lessons: Lessons, *, l2: float) -> LinearModel:
     means, spread = lessons.signals.mean(axis=0), lessons.signals.std(axis=0)
     deviations = np.where(spread > 0, spread, 1.0)
     scaled = replace(lessons, signals=(lessons.signals - means) / deviations)
+    # Steps by the curvature: a dozen of them, where gradients alone take hundreds.
     found = minimize(
-        loss_and_gradient, untold.weights, (scaled, l2), "L-BFGS-B", jac=True, options={"ftol": 1e-15, "gtol": 1e-9}
+        loss_and_gradient,
+        untold.weights,
+        (scaled, l2),
+        "trust-exact",
+        jac=True,
+        hess=curvature,
+        options={"gtol": TOLERANCE},
     )
     return LinearModel(np.asarray(found.x, dtype=np.float64), means, deviations)
 
 
 def loss_and_gradient(weights: Values, lessons: Lessons, l2: float) -> tuple[float, Values]:
     """The loss of `fit` for signals as they are, and its gradient by the weights."""
-    firsts, lengths = lessons.offsets[:-1], np.diff(lessons.offsets)
     scores = lessons.signals @ weights
-    scores -= np.repeat(np.maximum.reduceat(scores, firsts), lengths)
-    chances = np.exp(scores)
-    sums = np.add.reduceat(chances, firsts)
-    chances /= np.repeat(sums, lengths)
-    loss = (np.log(sums).sum() - lessons.shares @ scores) / len(lessons) + l2 / 2 * weights @ weights
+    chances, logarithms = _chances(scores, lessons)
+    loss = (logarithms.sum() - lessons.shares @ scores) / len(lessons) + l2 / 2 * weights @ weights
     gradient: Values = lessons.signals.T @ (chances - lessons.shares) / len(lessons) + l2 * weights
     return float(loss), gradient
+
+
+def curvature(weights: Values, lessons: Lessons, l2: float) -> Values:
+    """The second derivatives (signals, signals) of the loss of `fit`: covariances within lists."""
+    chances, _ = _chances(lessons.signals @ weights, lessons)
+    weighted = lessons.signals * chances[:, None]
+    means = np.add.reduceat(weighted, lessons.offsets[:-1], axis=0)
+    found: Values = (lessons.signals.T @ weighted - means.T @ means) / len(lessons)
+    return found + l2 * np.eye(len(weights))
+
+
+def _chances(scores: Values, lessons: Lessons) -> tuple[Values, Values]:
+    """Softmax of the scores over each list, and the logarithm of the sum of exp(score) of each."""
+    firsts, lengths = lessons.offsets[:-1], np.diff(lessons.offsets)
+    highest = np.maximum.reduceat(scores, firsts)
+    chances = np.exp(scores - np.repeat(highest, lengths))
+    sums = np.add.reduceat(chances, firsts)
+    return chances / np.repeat(sums, lengths), np.log(sums) + highest

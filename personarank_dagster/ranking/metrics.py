@@ -6,6 +6,7 @@ that does not depend on the cut-offs, and a bootstrap in time that does not depe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ RESAMPLES, CONFIDENCE, SEED = 2_000, 0.95, 13
 Values = npt.NDArray[np.float64]
 # Orders of the same lists by name: `candidate`, `reranked` and the controls; places from 1, 0 where not listed.
 Places = Mapping[str, IntArray]
+# Values (users,) of other metrics, by "RECALL@10" and the order.
+ValuesByOrder = Mapping[str, Mapping[str, Values]]
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,15 @@ def metrics_at(places: IntArray, ks: Sequence[int]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Lift:
-    """By how much one order is better than another, relatively, and its interval; null where the other has 0."""
+    """By how much one order is better than another, relatively, and its interval; null where the other has 0.
 
-    lift: float | None
-    low: float | None
-    high: float | None
+    `p` is the chance of a lift as far from 0, on either side, where both orders are alike.
+    """
+
+    lift: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
 
 
 def lifts(before: IntArray, after: IntArray, ks: Sequence[int], *, resamples: int = RESAMPLES) -> dict[str, Lift]:
@@ -117,9 +124,9 @@ def lifts(before: IntArray, after: IntArray, ks: Sequence[int], *, resamples: in
     """
     width, num_users = max(ks) + 1, len(before)
     if not num_users:
-        return dict.fromkeys(_keys(ks), Lift(None, None, None))
+        return dict.fromkeys(_keys(ks), Lift())
     pairs, counts = np.unique(_within(before, max(ks)) * width + _within(after, max(ks)), return_counts=True)
-    drawn = np.random.default_rng(SEED).multinomial(num_users, counts / num_users, size=resamples)
+    drawn = _resampled(counts, resamples)
     gains, places = _gains(ks), np.divmod(pairs, width)
     found = {}
     for row, key in enumerate(_keys(ks)):
@@ -128,16 +135,39 @@ def lifts(before: IntArray, after: IntArray, ks: Sequence[int], *, resamples: in
     return found
 
 
+def lift_of_values(before: Values, after: Values, *, resamples: int = RESAMPLES) -> Lift:
+    """`lifts` of one metric, by its value for each user."""
+    if not len(before):
+        return Lift()
+    pairs, counts = np.unique(np.stack([before, after]), axis=1, return_counts=True)
+    drawn = _resampled(counts, resamples)
+    return _lift(pairs[0] @ counts, pairs[1] @ counts, drawn @ pairs[0], drawn @ pairs[1])
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction: what each chance becomes where all these tests are made together; null stays so."""
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * p))
+        corrected[place] = highest
+    return corrected
+
+
 def compare(places: Places, ks: Sequence[int], *, scenario: str) -> pl.DataFrame:
     """All orders of the same users' lists side by side; columns of `schemas.METRICS`.
 
     lift is that of `reranked` over `candidate`; personal_lift that over `shuffled`, the same reranking with the
-    profiles of other users. An order that is not given is null.
+    profiles of other users; persona_lift that over `without_personas`. An order that is not given is null. lift_p is
+    corrected for all metrics of the scenario.
     """
     before, after = places["candidate"], places["reranked"]
     by_order = {name: metrics_at(of_order, ks) for name, of_order in places.items()}
     gained = lifts(before, after, ks)
     personal = lifts(places["shuffled"], after, ks) if "shuffled" in places else {}
+    by_personas = lifts(places["without_personas"], after, ks) if "without_personas" in places else {}
+    corrected = dict(zip(gained, holm([lift.p for lift in gained.values()]), strict=True))
     listed = (before > 0) & (after > 0)
     shared = {
         "scenario": scenario,
@@ -150,23 +180,55 @@ def compare(places: Places, ks: Sequence[int], *, scenario: str) -> pl.DataFrame
     rows = []
     for key in _keys(ks):
         metric, k = key.split("@")
-        lift, own = gained[key], personal.get(key, Lift(None, None, None))
+        lift, own, persona = gained[key], personal.get(key, Lift()), by_personas.get(key, Lift())
         row = {"metric": metric, "k": int(k), **{name: values[key] for name, values in by_order.items()}}
-        row |= {"lift": lift.lift, "lift_low": lift.low, "lift_high": lift.high}
+        row |= {"lift": lift.lift, "lift_low": lift.low, "lift_high": lift.high, "lift_p": corrected[key]}
         row |= {"personal_lift": own.lift, "personal_low": own.low, "personal_high": own.high}
+        row |= {"persona_lift": persona.lift, "persona_low": persona.low, "persona_high": persona.high}
         rows.append(shared | row)
     return pl.DataFrame(rows, schema=schemas.METRICS)
 
 
 def compare_scenarios(
-    users: pl.Series, places: Places, scenarios: Mapping[str, pl.Series], ks: Sequence[int]
+    users: pl.Series,
+    places: Places,
+    scenarios: Mapping[str, pl.Series],
+    ks: Sequence[int],
+    values: ValuesByOrder = MappingProxyType({}),
 ) -> pl.DataFrame:
-    """`compare` for all users and for each scenario."""
-    parts = [compare(places, ks, scenario="all")]
-    for name, members in scenarios.items():
-        inside = users.is_in(members.implode()).to_numpy()
-        parts.append(compare({order: found[inside] for order, found in places.items()}, ks, scenario=name))
+    """`compare` for all users and for each scenario; and the same of `values` (users,) of other metrics."""
+    parts = []
+    everyone = np.ones(len(users), np.bool_)
+    insides = {name: users.is_in(members.implode()).to_numpy() for name, members in scenarios.items()}
+    for name, inside in ({"all": everyone} | insides).items():
+        table = compare({order: found[inside] for order, found in places.items()}, ks, scenario=name)
+        own = {key: {order: found[inside] for order, found in orders.items()} for key, orders in values.items()}
+        parts += [table, compare_values(own, table)]
     return pl.concat(parts)
+
+
+def compare_values(values: ValuesByOrder, beside: pl.DataFrame) -> pl.DataFrame:
+    """Rows of more metrics of the users of a table of `compare`, by their value for each user."""
+    shared = beside.row(0, named=True)
+    kept = {name: shared[name] for name in ("scenario", "users", "ceiling", "moved_up", "moved_down", "unmoved")}
+    rows = []
+    for key, orders in values.items():
+        metric, k = key.split("@")
+        lift = lift_of_values(orders["candidate"], orders["reranked"])
+        means = {order: float(found.mean()) if len(found) else float("nan") for order, found in orders.items()}
+        own = {"lift": lift.lift, "lift_low": lift.low, "lift_high": lift.high}
+        rows.append(kept | {"metric": metric, "k": int(k)} | means | own)
+    return pl.DataFrame(rows, schema=schemas.METRICS)
+
+
+def with_list_metrics(table: pl.DataFrame, by_order: Mapping[str, Mapping[str, float | None]]) -> pl.DataFrame:
+    """The table with metrics of all lists, such as `list_metrics` gives them, by order; none of them is a gain."""
+    rows = []
+    for key in by_order["candidate"]:
+        metric, k = key.split("@")
+        values = {order: found[key] for order, found in by_order.items()}
+        rows.append({"scenario": "all", "users": table["users"][0], "metric": metric, "k": int(k)} | values)
+    return pl.concat([table, pl.DataFrame(rows, schema=schemas.METRICS)])
 
 
 def scenario_users(interactions: pl.DataFrame, ground_truth: pl.DataFrame) -> dict[str, pl.Series]:
@@ -202,13 +264,20 @@ def _within(places: IntArray, k: int) -> IntArray:
     return np.where(places <= k, places, 0)
 
 
+def _resampled(counts: IntArray, resamples: int) -> Values:
+    """How many users of each kind each resample has."""
+    num_users = counts.sum()
+    return np.random.default_rng(SEED).multinomial(num_users, counts / num_users, size=resamples).astype(np.float64)
+
+
 def _lift(before: float, after: float, sampled_before: Values, sampled_after: Values) -> Lift:
     if not before > 0:
-        return Lift(None, None, None)
+        return Lift()
     usable = sampled_before > 0
     sampled = sampled_after[usable] / sampled_before[usable] - 1
     low, high = np.quantile(sampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Lift(after / before - 1, float(low), float(high))
+    one_side = min((sampled <= 0).sum(), (sampled >= 0).sum())
+    return Lift(float(after / before - 1), float(low), float(high), min(1.0, 2 * (one_side + 1) / (len(sampled) + 1)))
 
 
 def _top(counts: pl.DataFrame) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """Reranking: the best persona of every candidate, the blend with the retriever's score, the new order."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -201,7 +201,7 @@ class Ranker:
         score(*windows, *self._arrays, found.scores, found.best, found.reasons, found.contributions)
 
     def persona_signals(self, lists: Lists, num_signals: int, num_reasons: int = 0) -> PersonaScores:
-        """As `score`, with all persona signals (pairs, signals) in place of the scores, always by the compiled loop."""
+        """`score`, with all persona signals (pairs, signals) in place of the scores; always by the compiled loop."""
         return score_on_cores(self, lists, num_reasons, num_signals)
 
     def rerank_one(
@@ -234,17 +234,29 @@ class Ranker:
         found = self.score(lists, NUM_REASONS)
         alphas = alpha_of(candidates["user_id"].gather(lists.offsets[:-1]))
         final, order = order_pairs(lists, candidates["candidate_score"].to_numpy(), found.scores, alphas)
-        lengths = np.diff(lists.offsets)
+        own = {"alpha": np.repeat(alphas, np.diff(lists.offsets))}
+        return self.reordered(candidates, lists, found, final, order, own).select(schemas.RERANKED.keys())
+
+    def reordered(
+        self,
+        candidates: pl.DataFrame,
+        lists: Lists,
+        found: PersonaScores,
+        final: Scores,
+        order: IntArray,
+        own: Mapping[str, Any],
+    ) -> pl.DataFrame:
+        """Candidates in a new order, with their score and its explanation, and columns of the way's own."""
         columns: dict[str, Any] = {
             "score": final,
             "persona_score": pl.Series(found.scores.astype(np.float64)).fill_nan(None),
             "unique_persona_id": gather(self.personas.index["unique_persona_id"], found.best),
             "interactions": self.reasons(found),
-            "alpha": np.repeat(alphas, lengths),
+            **own,
         }
-        places = np.arange(len(order)) - np.repeat(lists.offsets[:-1], lengths) + 1
+        places = np.arange(len(order)) - np.repeat(lists.offsets[:-1], np.diff(lists.offsets)) + 1
         ordered = candidates.with_columns(**{name: pl.Series(values) for name, values in columns.items()})[order]
-        return ordered.with_columns(rank=pl.Series(places, dtype=pl.UInt32)).select(schemas.RERANKED.keys())
+        return ordered.with_columns(rank=pl.Series(places, dtype=pl.UInt32))
 
     def reasons(self, found: PersonaScores) -> pl.Series:
         """For each pair the items of the interactions that speak most for it, and what each contributes."""

@@ -1,28 +1,19 @@
-"""What a list is ranked by where the blend is learned: signals of every candidate, each between the best and worst."""
+"""What a list is ranked by where the blend is learned: signals of every candidate, scaled over the list."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from personarank_dagster.core.profiles import FloatArray, IntArray
-from personarank_dagster.ranking.ranker import Lists, Ranker, Scores, read_only
+from personarank_dagster.core import schemas
+from personarank_dagster.core.profiles import IntArray
+from personarank_dagster.ranking.ranker import NUM_REASONS, Lists, PersonaScores, Ranker, Scores, read_only
 
 # What each says of a candidate. Those of personas stand between the two of the retriever and popularity.
-SIGNALS: Mapping[str, str] = {
-    "rank": "the retriever's place",
-    "candidate_score": "the retriever's score",
-    "best_persona": "the best persona",
-    "two_best_personas": "its two best personas",
-    "all_personas": "all its personas",
-    "best_pair": "one interaction and one persona",
-    "every_interaction": "the nearest persona of every interaction",
-    "popularity": "its popularity",
-}
-PERSONA_SIGNALS = slice(2, 7)
+SIGNALS = schemas.SIGNAL_NAMES
 NUM_PERSONA_SIGNALS = 5
 # What a reranker that knows no personas learns from.
 WITHOUT_PERSONAS = ("rank", "candidate_score", "popularity")
@@ -32,16 +23,10 @@ Signals = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SignalScores:
-    """For each pair its signals (pairs, signals), the row of its best persona, and the reasons of `PersonaScores`.
-
-    `persona_scores` are the cosines with the best persona, as they are; NaN where there is none.
-    """
+    """The signals (pairs, signals) of each pair; and its persona score, best persona and reasons."""
 
     signals: Signals
-    persona_scores: FloatArray
-    best: IntArray
-    reasons: IntArray
-    contributions: FloatArray
+    personas: PersonaScores
 
 
 def item_counts(interactions: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
@@ -61,7 +46,7 @@ def signal_scores(
     signals = np.empty((candidates.height, len(SIGNALS)), np.float32)
     inputs = candidates["candidate_score"].to_numpy(), found.scores, popularity.fill_null(0).to_numpy()
     fill_signals(*read_only(lists.offsets, *inputs), signals)
-    return SignalScores(signals, found.scores[:, 0].copy(), found.best, found.reasons, found.contributions)
+    return SignalScores(signals, replace(found, scores=found.scores[:, 0]))
 
 
 def order_by_signals(lists: Lists, signals: Signals, weights: Scores) -> tuple[Scores, IntArray, Signals]:
@@ -75,3 +60,21 @@ def order_by_signals(lists: Lists, signals: Signals, weights: Scores) -> tuple[S
     final, pairs, parts = np.empty(len(signals)), np.empty(len(signals), np.int64), np.empty_like(signals)
     order(*read_only(lists.offsets, signals, np.ascontiguousarray(weights, np.float64)), parts, final, pairs)
     return final, pairs, parts
+
+
+def rerank_by_signals(
+    ranker: Ranker, candidates: pl.DataFrame, counts: pl.DataFrame, weights_of: Callable[[pl.Series], Scores]
+) -> pl.DataFrame:
+    """Reorder candidate lists; columns of `schemas.RERANKED_BY_SIGNALS`, best first, users in their given order.
+
+    score = the sum over signals of weight * (signal - its mean over the list): 0 is the middle of a list. The parts
+    stand in `signals`. Ties keep the candidate order. `weights_of` gives the weights (users, signals) of each user.
+    """
+    lists = ranker.lists(candidates)
+    found = signal_scores(ranker, lists, candidates, counts, NUM_REASONS)
+    weights = weights_of(candidates["user_id"].gather(lists.offsets[:-1]))
+    final, order, parts = order_by_signals(lists, found.signals, weights)
+    named = pl.DataFrame(parts, schema=[*SIGNALS], orient="row").to_struct("signals")
+    own = {"alpha": pl.Series([None] * candidates.height, dtype=pl.Float64), "signals": named}
+    reordered = ranker.reordered(candidates, lists, found.personas, final, order, own)
+    return reordered.select(schemas.RERANKED_BY_SIGNALS.keys())

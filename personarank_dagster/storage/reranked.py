@@ -44,9 +44,14 @@ def write_reranked_lines(reranked: Table, path: Path) -> None:
     """One line per user: `{"user_id", "alpha", "results": [{item_id, score, …}]}`, best first."""
     with path.open("wb") as file:
         for block in blocks(reranked, BLOCK_ROWS):
-            places = block.select("user_id", "alpha", result=pl.struct(PLACE_FIELDS))
+            places = block.select("user_id", "alpha", result=pl.struct(_fields(block)))
             lists = places.group_by("user_id", maintain_order=True).agg(pl.col("alpha").first(), results="result")
             lists.write_ndjson(file)
+
+
+def _fields(reranked: pl.DataFrame) -> list[str]:
+    """Fields of a place; where the blend was learned, also what each signal adds to the score."""
+    return [*PLACE_FIELDS, *(["signals"] if "signals" in reranked.columns else [])]
 
 
 def read_reranked_lines(path: Path) -> pl.DataFrame:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import polars as pl
 import pytest
@@ -74,7 +76,7 @@ def test_a_number_is_the_blend_of_all() -> None:
 def test_nothing_personal_is_left_with_the_profiles_of_others() -> None:
     ranker, candidates, truth = two_tastes(signal=1.0)
     own = measure(ranker, candidates, truth, alpha=1.0, k=5).places
-    others = shuffled_places(ranker, candidates, truth, alpha=1.0, k=5)["shuffled"]
+    others = shuffled_places(ranker, candidates, truth, partial(measure, alpha=1.0, k=5))["shuffled"]
     assert own.mean() == 1
     assert others.mean() == pytest.approx(1.5, abs=0.2)
 

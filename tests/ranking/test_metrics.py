@@ -106,7 +106,7 @@ def test_the_interval_is_that_of_resampled_users() -> None:
 
 def test_an_order_that_is_the_same_has_lift_0_without_doubt() -> None:
     places = np.array([1, 3, 0, 7])
-    assert set(metrics.lifts(places, places, [5]).values()) == {metrics.Lift(0.0, 0.0, 0.0)}
+    assert set(metrics.lifts(places, places, [5]).values()) == {metrics.Lift(0.0, 0.0, 0.0, 1.0)}
 
 
 def test_scenarios_take_the_top_and_bottom_fifth_with_their_thresholds() -> None:

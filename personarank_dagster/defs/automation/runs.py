@@ -81,7 +81,7 @@ def plan_run(
     `select` is a Dagster asset selection, or names joined by commas; `trained_encoder+` is it and all that comes
     after it. Raises ConfigError if it selects nothing.
     """
-    if partition == UNPARTITIONED and not current_inputs(project, REPORT, partition):
+    if partition == UNPARTITIONED and not current_inputs(project, take_snapshot(project, partition), REPORT):
         return Plan(partition, {})
     return Plan(partition, reasons_to_run(project, _selected(defs, partition, select), partition, force=force))
 
@@ -108,7 +108,7 @@ def reasons_to_run(
     for asset in assets:
         if not _configured(project, asset, partition):
             continue
-        stale_upstream = [name for name in declared(asset).upstream if name in reasons]
+        stale_upstream = [name for name in declared(asset).assets_read(snapshot.dataset) if name in reasons]
         change = None if force else change_of(project, snapshot, asset)
         reason = "forced" if force else change.reason if change and counts(change) else None
         if reason is None and stale_upstream:

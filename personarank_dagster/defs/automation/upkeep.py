@@ -209,7 +209,7 @@ def _sweep_trainings(project: ProjectResource, dataset: str) -> list[Path]:
     """Remove unfinished trainings, but for the one that the next run continues; all stay while that is not known."""
     try:
         snapshot = take_snapshot(project, dataset)
-        made_from = provenance(snapshot, ENCODER, current_inputs(project, ENCODER, dataset))
+        made_from = provenance(snapshot, ENCODER, current_inputs(project, snapshot, ENCODER))
         ways = product(("cpu", "cuda", "mps"), ("fp32", "bf16", "fp16"))
         resumable = {checkpoint_folder(snapshot, made_from, *way)[1] for way in ways}
     except StorageError:

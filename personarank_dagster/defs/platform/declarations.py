@@ -63,7 +63,7 @@ class Declaration:
     """What is decided about an asset.
 
     `upstream` are the assets that its function takes, `raw` the keys of data.yaml without which it cannot be made,
-    `optional_raw` those that it also reads where they are configured, but for those that settings leave `unread`.
+    `optional_raw` those that it also reads where they are configured; settings leave some of both `unread`.
     `settings` and `contents` give what else decides its result: values by name, and names of models and other files
     (see `snapshots`). `code_version` counts up when its code gives another result for the same inputs.
     """
@@ -82,9 +82,14 @@ class Declaration:
 
     def inputs_of(self, config: DatasetConfig) -> list[str]:
         """Names of all contents that it is made from, but for those of other assets."""
-        read = [key for key in self.optional_raw if key not in self.unread(config)]
+        read = [key for key in self.optional_raw if f"{RAW}/{key}" not in self.unread(config)]
         configured = [key for key in (*self.raw, *read) if key in config.data.raw_files]
         return [f"{RAW}/{key}" for key in configured] + list(self.contents(config))
+
+    def assets_read(self, config: DatasetConfig | None) -> tuple[str, ...]:
+        """Names of the assets that it is made from, by its settings; all of them where there is no dataset."""
+        unread = self.unread(config) if config else ()
+        return tuple(name for name in self.upstream if name not in unread)
 
 
 _declared: dict[str, Declaration] = {}

@@ -29,6 +29,8 @@ from personarank_dagster.vectors.embeddings import (
 )
 
 METRICS_JSON = "metrics.json"
+# Where the ground truth of each user stands in every order, for who compares two versions.
+PLACES = "places.parquet"
 
 ValueT = TypeVar("ValueT")
 Details = dict[str, Any]
@@ -91,8 +93,13 @@ class TableFormat(OutputFormat[Table]):
 class RerankedFormat(TableFormat):
     """The reranked lists: a table, and the same as JSON Lines for people and other tools."""
 
+    @property
+    def columns(self) -> Schema:
+        return schemas.RERANKED_BY_SIGNALS
+
     def check(self, name: str, value: Table) -> None:
-        super().check(name, value)
+        by_signals = "signals" in value.lazy().collect_schema()
+        check_table(name, value, schemas.RERANKED_BY_SIGNALS if by_signals else self.schema, self.key)
         check_reranked(name, value)
 
     def write(self, value: Table, directory: Path) -> Details:
@@ -102,11 +109,12 @@ class RerankedFormat(TableFormat):
 
 @dataclass(frozen=True)
 class RerankMetrics:
-    """Metrics of one dataset: the table, who was counted, and the data versions behind it."""
+    """Metrics of one dataset: the table, who was counted, the data versions behind it, and each user's places."""
 
     table: pl.DataFrame
     coverage: Coverage
     fingerprints: dict[str, str]
+    places: pl.DataFrame
 
     def document(self) -> dict[str, Any]:
         """Content of `metrics.json`."""
@@ -134,6 +142,7 @@ class MetricsFormat(OutputFormat[RerankMetrics]):
 
     def write(self, value: RerankMetrics, directory: Path) -> Details:
         value.table.write_parquet(directory / TABLE)
+        value.places.write_parquet(directory / PLACES)
         (directory / METRICS_JSON).write_bytes(msgspec.json.format(msgspec.json.encode(value.document())) + b"\n")
         return {"rows": value.table.height}
 
@@ -210,19 +219,27 @@ class EncoderFormat(OutputFormat[SavableEncoder]):
         return value.info.fingerprint
 
 
-ORDERS = ("candidate", "reranked", "shuffled", "untrained", "popularity", "random")
+ORDERS = tuple(name for name in schemas.PLACES if name != "user_id")
+LIFTS = {
+    "lift": ("lift_low", "lift_high"),
+    "personal_lift": ("personal_low", "personal_high"),
+    "persona_lift": ("persona_low", "persona_high"),
+}
 
 
 def _scenario(rows: pl.DataFrame) -> dict[str, Any]:
     names = [f"{metric}@{k}" for metric, k in rows.select("metric", "k").rows()]
-    orders = [order for order in ORDERS if rows[order].null_count() < rows.height]
-    values = {column: dict(zip(names, rows[column], strict=True)) for column in (*orders, "lift", "personal_lift")}
+    told = [column for column in (*ORDERS, *LIFTS, "lift_p") if rows[column].null_count() < rows.height]
+    values = {column: _by_name(names, rows[column].to_list()) for column in told}
     intervals = {
-        f"{lift}_interval": dict(zip(names, map(list, rows.select(low, high).rows()), strict=True))
-        for lift, low, high in (
-            ("lift", "lift_low", "lift_high"),
-            ("personal_lift", "personal_low", "personal_high"),
-        )
+        f"{lift}_interval": _by_name(names, [None if None in row else list(row) for row in rows.select(ends).rows()])
+        for lift, ends in LIFTS.items()
+        if lift in told
     }
     counts = ("users", "ceiling", "moved_up", "moved_down", "unmoved")
     return {**{name: rows[name][0] for name in counts}, **values, **intervals}
+
+
+def _by_name(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """Values by the name of their metric, those that there are."""
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}

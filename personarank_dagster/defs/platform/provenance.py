@@ -54,11 +54,12 @@ def lineage(read: Mapping[str, Version]) -> dict[str, str]:
     return {asset: " and ".join(sorted(versions)) for asset, versions in sorted(found.items())}
 
 
-def current_inputs(project: ProjectResource, asset: str, partition: str) -> dict[str, Version]:
+def current_inputs(project: ProjectResource, snapshot: Snapshot, asset: str) -> dict[str, Version]:
     """Current versions of what the asset is made from, by the names that its provenance has for them."""
+    partition = snapshot.partition
     outputs = project.all_outputs() if partition == UNPARTITIONED else {partition: project.outputs(partition)}
     found: dict[str, Version] = {}
-    for upstream, (key, of_dataset) in product(declared(asset).upstream, outputs.items()):
+    for upstream, (key, of_dataset) in product(declared(asset).assets_read(snapshot.dataset), outputs.items()):
         # What one dataset lost costs no other, nor what is made of all of them.
         with suppress(StorageError) if partition == UNPARTITIONED else nullcontext():
             if version := of_dataset.versions(upstream).find_current():
@@ -69,7 +70,7 @@ def current_inputs(project: ProjectResource, asset: str, partition: str) -> dict
 def change_of(project: ProjectResource, snapshot: Snapshot, asset: str) -> Change | None:
     """Why the asset's current version is not what a run would now give; None if it is."""
     store = snapshot.outputs.versions(asset)
-    now = provenance(snapshot, asset, current_inputs(project, asset, snapshot.partition))
+    now = provenance(snapshot, asset, current_inputs(project, snapshot, asset))
     newest, current = store.newest(), store.find_current()
     if newest and newest.manifest.refusal and not _difference(newest, now):
         return Change(f"refused: {newest.manifest.refusal}")

@@ -1,9 +1,9 @@
 """The last assets: reranked lists, their metrics, and the report over all datasets."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import msgspec
@@ -11,7 +11,7 @@ import polars as pl
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
-from personarank_dagster.core.errors import ConfigError, ContractError, listed_by_name
+from personarank_dagster.core.errors import ContractError, listed_by_name
 from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset, no_settings
 from personarank_dagster.defs.platform.figures import Draw
 from personarank_dagster.defs.platform.formats import (
@@ -27,13 +27,23 @@ from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
+from personarank_dagster.defs.ranking.choices import choose_blend
 from personarank_dagster.defs.ranking.examples import example_lists
-from personarank_dagster.defs.ranking.pictures import alpha_curve, metric_bars, movement, report_lines
+from personarank_dagster.defs.ranking.pictures import metric_bars, movement, report_lines
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking import ranker as ranking
-from personarank_dagster.ranking.blending import Alpha, Blend, measure
-from personarank_dagster.ranking.controls import popularity_and_random_places, shuffled_places
+from personarank_dagster.ranking.blending import Alpha, measure
+from personarank_dagster.ranking.controls import (
+    Measure,
+    content_places,
+    popularity_and_random_places,
+    shuffled_places,
+)
+from personarank_dagster.ranking.cross_fitting import learn
+from personarank_dagster.ranking.list_metrics import list_metrics
 from personarank_dagster.ranking.ranker import Ranker, VectorTable
+from personarank_dagster.ranking.set_metrics import ORDERS, set_metrics
+from personarank_dagster.ranking.signals import SIGNALS, WITHOUT_PERSONAS, item_counts
 from personarank_dagster.raw import ingestion
 from personarank_dagster.storage.reranked import RERANKED_LINES, spool
 from personarank_dagster.vectors.embeddings import made_with
@@ -41,16 +51,26 @@ from personarank_dagster.vectors.embeddings import made_with
 
 def ranking_settings(config: DatasetConfig) -> dict[str, object]:
     """Settings that decide the lists; the largest cut-off is what a chosen blend aims at."""
-    chosen = {"largest_k": max(config.rerank.ks), **bad_row_rules(config)} if config.rerank.alpha == "auto" else {}
-    rules = {"alpha": config.rerank.alpha, "user_max_k": config.rerank.user_max_k, "gamma": config.train.gamma}
-    return rules | chosen
+    chosen = {"largest_k": max(config.rerank.ks), **bad_row_rules(config)} if _is_chosen(config) else {}
+    blend = {"blend": "learned"} if config.rerank.blend == "learned" else {"alpha": config.rerank.alpha}
+    return blend | {"user_max_k": config.rerank.user_max_k, "gamma": config.train.gamma} | chosen
+
+
+def unread_for_ranking(config: DatasetConfig) -> tuple[str, ...]:
+    """The ground truth, where it chooses no blend; and the histories, where no blend learns from popularity."""
+    truth = () if _is_chosen(config) else ("raw/gt",)
+    return truth if config.rerank.blend == "learned" else (*truth, "histories")
+
+
+def _is_chosen(config: DatasetConfig) -> bool:
+    return config.rerank.blend == "learned" or config.rerank.alpha == "auto"
 
 
 @graph_asset(
     group="ranking",
     kinds={"numpy"},
     optional_raw=("gt",),
-    unread=lambda config: ("gt",) if isinstance(config.rerank.alpha, float | int) else (),
+    unread=unread_for_ranking,
     settings=ranking_settings,
     code_version="3",
     format=lambda schema: RerankedFormat(schemas.RERANKED, exports={f"rerank/{RERANKED_LINES}": RERANKED_LINES}),
@@ -59,6 +79,7 @@ def ranking_settings(config: DatasetConfig) -> dict[str, object]:
 def reranked_candidates(
     context: dg.AssetExecutionContext,
     candidates: pl.LazyFrame,
+    histories: pl.LazyFrame,
     interaction_cache: VectorTable,
     persona_cache: VectorTable,
     project: ProjectResource,
@@ -66,29 +87,28 @@ def reranked_candidates(
 ) -> dg.MaterializeResult[Any]:
     """One row per (user, rank): every candidate list in its new order, with the persona that explains each place.
 
-    From the candidates and both caches; with `alpha: auto` also the ground truth, which chooses the blend: each user
-    with a ground truth has the blend that other users chose, all others have `serving_alpha`.
+    From the candidates and both caches; with `alpha: auto` also the ground truth, which chooses the blend, and with
+    `blend: learned` the histories too, which say how popular an item is: each user with a ground truth has the blend
+    that other users chose, all others have the serving one.
     `out_root/rerank/reranked.jsonl` always links to the current lists.
     """
     step = Step.of(context, project)
     config = step.config
     check_one_encoder(step)
     ranker = _ranker(_rules(config), interaction_cache, persona_cache, gpu)
-    blend, quarantined = _blend(step, ranker, candidates)
-    parts = (ranker.rerank(block, blend.alphas_of) for block in ranking.blocks(candidates))
+    chosen = choose_blend(step, ranker, candidates, histories)
+    parts = (chosen.blend.rerank(ranker, block) for block in ranking.blocks(candidates))
     reranked = spool(parts, config.data.out_root / "scratch")
     numbers = {
         **ranking.coverage(reranked),
-        "serving_alpha": blend.serving,
         "user_max_k": config.rerank.user_max_k,
         "gamma": config.train.gamma,
-        **{f"alpha of fold {fold}": alpha for fold, alpha in enumerate(blend.folds)},
-        **quarantined,
+        **chosen.numbers,
     }
     pictures: dict[str, Draw] = {
         "movement": partial(movement, reranked),
         "what users see": lambda: example_lists(config.name, reranked, _persona_table(step)),
-        "curve": partial(alpha_curve, blend, max(config.rerank.ks)),
+        "choice": chosen.picture,
     }
     return step.result(reranked, numbers, gpu, pictures=pictures)
 
@@ -98,7 +118,7 @@ def reranked_candidates(
     kinds={"polars"},
     optional_raw=("reviews",),
     settings=lambda config: {"ks": config.rerank.ks, **bad_row_rules(config)},
-    code_version="3",
+    code_version="4",
     format=lambda schema: MetricsFormat({f"rerank/{METRICS_JSON}": METRICS_JSON}),
     checks=metric_checks,
 )
@@ -126,21 +146,32 @@ def rerank_metrics(
     ranker = _ranker(rules, interaction_cache, persona_cache, gpu)
     ks = step.config.rerank.ks
     ranks = metrics.hit_ranks(reranked_candidates, ground_truth)
+    in_the_same_way = rules.measure(histories, max(ks))
     controls = [
-        shuffled_places(ranker, reranked_candidates, ground_truth, alpha=rules.alpha, k=max(ks)),
+        shuffled_places(ranker, reranked_candidates, ground_truth, in_the_same_way),
+        content_places(ranker, reranked_candidates, ground_truth, in_the_same_way),
         popularity_and_random_places(ranker, reranked_candidates, ground_truth, interactions),
     ]
+    if rules.blend == "learned":
+        without = rules.measure(histories, max(ks), WITHOUT_PERSONAS)
+        controls.append(without(ranker, reranked_candidates, ground_truth).by_user("without_personas"))
     if untrained := _untrained(step):
         baseline = _ranker(rules, untrained[0], untrained[1], gpu)
-        measured = measure(baseline, reranked_candidates, ground_truth, alpha=rules.alpha, k=max(ks))
+        measured = in_the_same_way(baseline, reranked_candidates, ground_truth)
         controls.append(measured.by_user("untrained"))
     places = metrics.places_by_order(ranks, controls)
+    users, scenarios = ranks["user_id"], metrics.scenario_users(interactions, ground_truth)
+    others = set_metrics(reranked_candidates, ground_truth, users, ks)
+    table = metrics.compare_scenarios(users, places, scenarios, ks, others)
+    by_order = {
+        order: list_metrics(reranked_candidates, interactions, persona_cache, order=column, ks=ks)
+        for order, column in ORDERS.items()
+    }
     found = RerankMetrics(
-        table=metrics.compare_scenarios(
-            ranks["user_id"], places, metrics.scenario_users(interactions, ground_truth), ks
-        ),
+        table=metrics.with_list_metrics(table, by_order),
         coverage=metrics.coverage(reranked_candidates, ground_truth, ranks, ranker.users["user_id"]),
         fingerprints=step.made_from().lineage,
+        places=pl.DataFrame({"user_id": users, **places}),
     )
     numbers = _metric_numbers(found) | step.set_aside(raw) | left_out(raw.left_out.get("reviews", {}))
     return step.result(found, numbers, gpu, pictures={"metrics": partial(metric_bars, found.table)})
@@ -150,7 +181,7 @@ def rerank_metrics(
     group="ranking",
     kinds={"polars"},
     settings=no_settings,
-    code_version="2",
+    code_version="3",
     format=lambda schema: TableFormat(schemas.REPORT, ["dataset", "version", "scenario", "metric", "k"]),
     checks=(),
     partitions_def=None,
@@ -229,13 +260,20 @@ def _untrained(step: Step) -> list[VectorTable] | None:
 class Rules(msgspec.Struct, frozen=True):
     """How lists were ranked, by the settings in their manifest."""
 
-    alpha: Alpha
     user_max_k: int
     gamma: float
+    alpha: Alpha = "auto"
+    blend: Literal["alpha", "learned"] = "alpha"
+
+    def measure(self, histories: pl.LazyFrame, k: int, signals: Sequence[str] = SIGNALS) -> Measure:
+        """How controls are ranked: in the same way, a blend that learns learned anew."""
+        if self.blend == "learned":
+            return partial(learn, counts=item_counts(histories), k=k, signals=signals)
+        return partial(measure, alpha=self.alpha, k=k)
 
 
 def _rules(config: DatasetConfig) -> Rules:
-    return Rules(config.rerank.alpha, config.rerank.user_max_k, config.train.gamma)
+    return Rules(config.rerank.user_max_k, config.train.gamma, config.rerank.alpha, config.rerank.blend)
 
 
 def _ranker(rules: Rules, interactions: VectorTable, personas: VectorTable, gpu: GpuResource) -> Ranker:
@@ -254,30 +292,14 @@ def _scorer(gpu: GpuResource) -> Callable[..., ranking.PersonaScores]:
     return score_on_device(gpu.torch_device())
 
 
-def _blend(step: Step, ranker: Ranker, candidates: pl.LazyFrame) -> tuple[Blend, dict[str, Any]]:
-    """The configured blend, and metadata. Raises ConfigError if there is nothing to choose it by."""
-    config = step.config
-    if config.rerank.alpha != "auto":
-        return Blend(config.rerank.alpha), {}
-    raw = step.raw_files()
-    truth = raw.optional("gt", ingestion.read_ground_truth)
-    if truth is None:
-        raise ConfigError(
-            f"{config.data_path.with_name('rerank.yaml')}: alpha must be a number in [0, 1] where data.yaml names no "
-            "gt, got auto, which is chosen by the ground truth; add gt, or give a number"
-        )
-    blend = measure(ranker, candidates, truth, alpha="auto", k=max(config.rerank.ks)).blend
-    return blend, step.set_aside(raw)
-
-
 # Of the middle cut-off, what matters first: the published order, its gain, how sure that is, what of it is personal.
-HEADLINE = ("reranked", "lift", "lift_low", "lift_high", "personal_lift")
+HEADLINE = ("reranked", "lift", "lift_low", "lift_high", "personal_lift", "persona_lift")
 
 
 def _metric_numbers(measured: RerankMetrics) -> dict[str, Any]:
     """Numeric metadata that the UI plots over time: every metric of all users, and who was counted."""
     overall = measured.table.filter(pl.col("scenario") == "all")
-    shown = ("candidate", "reranked", "lift", "lift_low", "lift_high", "shuffled", "personal_lift")
+    shown = ("candidate", "reranked", "lift", "lift_low", "lift_high", "shuffled", "personal_lift", "persona_lift")
     numbers = {
         f"{order} {metric}@{k}": value
         for order in shown

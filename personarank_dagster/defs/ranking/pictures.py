@@ -1,5 +1,6 @@
 """Pictures of the metrics and of the choice of the blend."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import polars as pl
 from personarank_dagster.defs.platform.figures import legend_below, new_figure
 from personarank_dagster.defs.ranking.examples import MOVED_PLACES, example_users, lists_of
 from personarank_dagster.ranking.blending import GRID, Blend
+from personarank_dagster.ranking.cross_fitting import LearnedBlend
 from personarank_dagster.ranking.metrics import middle_k
 from personarank_dagster.storage.tables import Table
 
@@ -18,6 +20,8 @@ ORDER_COLORS = {
     "candidate": "#9a9a9a",
     "reranked": "#2f6fb0",
     "shuffled": "#c9a4dc",
+    "without_personas": "#b9b9d8",
+    "content": "#a8cfc7",
     "untrained": "#e3b37f",
     "popularity": "#c8d9c0",
     "random": "#e6e6e6",
@@ -35,6 +39,22 @@ def alpha_curve(blend: Blend, k: int) -> "Figure | None":
     folds = ", ".join(f"{alpha:g}" for alpha in blend.folds)
     axes.set(title=f"Choice of alpha; by fold {folds}", xlabel="alpha", ylabel=f"NDCG@{k}")
     legend_below(axes, columns=2)
+    return figure
+
+
+def signal_weights(blend: LearnedBlend, lost: Mapping[str, float], k: int) -> "Figure":
+    """The weight of every signal with its standard error, and what NDCG loses without it."""
+    figure, (weights, losses) = new_figure(columns=2)
+    names = [name.replace("_", " ") for name in lost]
+    weights.barh(names, blend.serving, xerr=blend.errors, color=ORDER_COLORS["reranked"], error_kw={"capsize": 2})
+    kept = f"; {blend.kept_orders} folds keep the candidate order" if blend.kept_orders else ""
+    weights.set(title=f"Weights for serving, standard errors{kept}")
+    losses.barh(names, [*lost.values()], color=ORDER_COLORS["shuffled"])
+    losses.set(title=f"NDCG@{k} lost without it")
+    losses.set_yticklabels([])
+    for axes in (weights, losses):
+        axes.axvline(0, color="#555555", lw=0.8)
+        axes.invert_yaxis()
     return figure
 
 
