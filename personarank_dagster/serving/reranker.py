@@ -19,6 +19,7 @@ from personarank_dagster.core.profiles import Windows, decay_weights, unit_rows
 from personarank_dagster.ranking.ranker import OneList, Ranker, VectorTable
 from personarank_dagster.serving.candidates import finite_scores, without_repeats
 from personarank_dagster.serving.following import Following
+from personarank_dagster.serving.given_histories import HistoryReader, Interaction
 from personarank_dagster.serving.published import Pointers, Published
 from personarank_dagster.storage.bucket import bucket_path
 from personarank_dagster.storage.encoder_directory import open_encoder
@@ -95,15 +96,15 @@ class Reranker:
         candidates: Sequence[tuple[str, float]] = (),
         k: int | None = None,
         *,
-        history: Sequence[str] | None = None,
+        history: Sequence[str | Interaction] | None = None,
     ) -> Reranked:
         """The best k of `candidates`, (item, retriever's score) pairs, best first, each with its explanation.
 
         The profile is that of `user_id` in the interaction cache, or of `history`: texts of interactions, oldest
-        first, as `TextTemplate.interaction_texts` writes them; these are encoded, which loads the encoder at the
-        first time. An unknown user gets the candidates in their order, and a note that says so. `[PAD]` entries
-        and repeated items are left out, as in the batch. Raises InputError if there is neither a user nor a history,
-        or for a score that is no finite number.
+        first, as `TextTemplate.interaction_texts` writes them, or items (`Interaction`). Texts are encoded, which
+        loads the encoder at the first time. An unknown user gets the candidates in their order, and a note that says
+        so. `[PAD]` entries and repeated items are left out, as in the batch. Raises InputError if there is neither a
+        user nor a history, or for a score that is no finite number.
         """
         caches = self.following.current()
         if (user_id is None) == (history is None):
@@ -113,9 +114,9 @@ class Reranker:
             own = caches.window_by_user.get(str(user_id))
             result = caches.rerank(caches.ranker, own, caches.items, kept, k, f"unknown user {user_id}")
         else:
-            ranker, first = caches.ranker_of(history)
-            window = (0, len(history) - first)
-            result = caches.rerank(ranker, window, range(first, len(history)), kept, k, "the history is empty")
+            ranker, places = caches.ranker_of(history)
+            missing = "nothing of the history is known and liked" if history else "the history is empty"
+            result = caches.rerank(ranker, (0, len(places)), places, kept, k, missing)
         if left_out:
             result.note = "; ".join(part for part in (result.note, left_out) if part)
         return result
@@ -144,7 +145,7 @@ class _Strings:
 
 
 # Items of the cache's interactions, or places in a given history.
-_Names = _Strings | range
+_Names = _Strings | list[int]
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class _Caches:
     alpha: float
     k: int
     gamma: float
+    min_rating: float
     window_by_user: Mapping[str, tuple[int, int]]
     row_by_item: Mapping[str, int]
     persona_windows: Windows
@@ -182,6 +184,7 @@ class _Caches:
             alpha=float(settings["serving_alpha"]),
             k=k,
             gamma=gamma,
+            min_rating=_min_rating(versions["interaction_cache"]),
             window_by_user=_by_key(ranker.users["user_id"], ranker.users.select("start", "end")),
             row_by_item=_by_key(ranker.items["item_id"], ranker.items.select(row=pl.int_range(pl.len()))),
             persona_windows=Windows(*(np.append(ranker.items[side].to_numpy(), 0) for side in ("start", "end"))),
@@ -216,13 +219,14 @@ class _Caches:
             result.note = f"{missing}; the candidates keep their order"
         return result
 
-    def ranker_of(self, history: Sequence[str]) -> tuple[Ranker, int]:
-        """A ranker over the vectors of the last k of these texts, and the place of the first of them."""
-        first = max(0, len(history) - self.k)
-        vectors = self._encode(list(history)[first:]) if history else np.zeros((0, 1), np.float32)
-        table = VectorTable(vectors, pl.DataFrame({"vector_row": np.arange(len(vectors))}))
-        weights = decay_weights(np.arange(len(vectors)), self.gamma)
-        return replace(self.ranker, interactions=table, weights=weights), first
+    def ranker_of(self, history: Sequence[str | Interaction]) -> tuple[Ranker, list[int]]:
+        """A ranker over the vectors of what counts of a history, and their places in it."""
+        interactions, personas = self.ranker.interactions, self.ranker.personas
+        reader = HistoryReader(interactions, personas, self.k, self.min_rating, self._encode)
+        given = reader.read(history)
+        rows = np.arange(len(given.vectors))
+        table = VectorTable(given.vectors, pl.DataFrame({"vector_row": rows}))
+        return replace(self.ranker, interactions=table, weights=decay_weights(rows, self.gamma)), given.places
 
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         with self._loading:
@@ -283,6 +287,10 @@ def _encoders(published: Published) -> Iterator[Version]:
         for name in reversed(store.names()):
             with suppress(StorageError):
                 yield store.open(name)
+
+
+def _min_rating(interaction_cache: Version) -> float:
+    return float(interaction_cache.manifest.provenance.settings.get("min_rating", 0))
 
 
 def _joint_name(versions: Mapping[str, Version]) -> str:

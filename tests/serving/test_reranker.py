@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from personarank_dagster.core.errors import InputError, StorageError
 from personarank_dagster.defs.graph import output_format
 from personarank_dagster.ranking.ranker import VectorTable, rerank
 from personarank_dagster.serving.following import LOOK_SECONDS
+from personarank_dagster.serving.given_histories import Interaction
 from personarank_dagster.serving.reranker import _Caches
 from personarank_dagster.storage.versions import Provenance, VersionStore
 from personarank_dagster.vectors.embeddings import CacheTable, MadeWith
@@ -215,3 +217,27 @@ def test_a_damaged_encoder_that_is_newer_and_unused_does_no_harm(out_root: Path)
     assert reranker.following.current().encoder_path == store.root / store.names()[0]
     shutil.rmtree(store.root)
     assert Reranker.open(out_root).rerank("u4", LIST) == reranker.rerank("u4", LIST)
+
+
+def test_an_item_of_a_history_is_what_users_said_of_it_else_its_personas(out_root: Path) -> None:
+    interactions, personas = publish_caches(out_root, 0).values()
+    history = [Interaction("x"), Interaction("i2"), Interaction("unknown")]
+    ranker, places = Reranker.open(out_root).following.current().ranker_of(history)
+    own = personas.index.filter(item_id="i2")["vector_row"].to_numpy()
+    means = [interactions.vectors.mean(axis=0), personas.vectors[own].mean(axis=0)]
+    assert places == [0, 1]
+    expected = [mean / np.linalg.norm(mean) for mean in means]
+    np.testing.assert_allclose(ranker.interactions.vectors, expected, atol=2e-3)
+
+
+def test_times_order_a_history_of_items_and_dislikes_are_left_out(out_root: Path) -> None:
+    publish_caches(out_root, 0)
+    caches = replace(Reranker.open(out_root).following.current(), min_rating=3.0)
+    history = [Interaction("i1", 5, 30), Interaction("i2", 1, 20), Interaction("i3", None, 10)]
+    assert caches.ranker_of(history)[1] == [2, 0]
+
+
+def test_a_history_without_anything_known_keeps_the_candidates(out_root: Path) -> None:
+    places = Reranker.open(out_root).rerank(history=[Interaction("nothing", 5)], candidates=LIST)
+    assert [place.item_id for place in places] == [item for item, _ in LIST]
+    assert places.note == "nothing of the history is known and liked; the candidates keep their order"
