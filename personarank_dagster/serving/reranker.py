@@ -60,12 +60,13 @@ class Reranked(list[Place]):
     """The places, best first.
 
     `note` says why there is no new order, where there is none, and which candidates were left out. `version` names
-    the versions of caches and settings together.
+    the versions of caches and settings together, `has_profile` is false where nothing is known of the user.
     """
 
     note: str | None = None
     version: str = ""
     unknown_items: int = 0
+    has_profile: bool = False
 
 
 class Reranker:
@@ -215,7 +216,8 @@ class _Caches:
         interactions = [names[row] for row in range(*profile)]
         result = Reranked(_places(candidates, found, interactions, profile[0], self.personas))
         result.version, result.unknown_items = self.version, int(np.count_nonzero(rows < 0))
-        if profile[0] == profile[1]:
+        result.has_profile = profile[0] < profile[1]
+        if not result.has_profile:
             result.note = f"{missing}; the candidates keep their order"
         return result
 
