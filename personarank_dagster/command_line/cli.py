@@ -251,6 +251,49 @@ def ui(port: int, read_only: bool, public_url: str | None) -> None:
     serve(port=port, read_only=read_only, public_url=public_url)
 
 
+@main.command(name="serve")
+@click.option(
+    "--dataset", "datasets", multiple=True, metavar="NAME", help="Can be repeated. [default: all with outputs]"
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Any address but loopback needs --token-file.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes, one core each.")
+@click.option("--token-file", type=Path, help="File with the token that `Authorization: Bearer` must hold.")
+@click.option("--public-url", metavar="URL", help="Address of a proxy in front, like https://rerank.example.org.")
+@click.option("--share", type=click.FloatRange(0, 1), default=1.0, help="Share of users that are reranked, by hash.")
+@click.option("--shadow", is_flag=True, help="Pass all lists through, and log both orders.")
+@click.option("--impressions", type=Path, metavar="FOLDER", help="Append what was shown to files in there.")
+@click.option("--max-candidates", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--max-body-kb", type=click.IntRange(1), default=1024, show_default=True)
+@click.option(
+    "--max-in-flight", type=click.IntRange(1), default=256, show_default=True, help="Per worker; others get 429."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Seconds for a request to arrive."
+)
+@click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line a request, on stdout.")
+@click.option("--log-ids", is_flag=True, help="Write user ids into these lines.")
+@_project_options
+@_plain_errors
+def serve_command(
+    datasets: tuple[str, ...],
+    token_file: Path | None,
+    max_candidates: int,
+    max_body_kb: int,
+    max_in_flight: int,
+    timeout: float,
+    **options: Any,
+) -> None:
+    """Rerank over HTTP, from what is published, without Dagster; `GET /` is a page to look at lists."""
+    from personarank_dagster.service.command import places
+    from personarank_dagster.service.server import serve
+    from personarank_dagster.service.settings import Limits, Settings, read_token
+
+    limits = Limits(max_body_kb << 10, max_candidates, in_flight=max_in_flight, seconds=timeout)
+    token = read_token(token_file) if token_file else None
+    serve(Settings(token=token, limits=limits, **options), places(datasets))
+
+
 @main.command()
 @click.argument("partition")
 @click.option("--out", type=Path, required=True, help="Folder to write user_item/ and item_persona/ into.")

@@ -1,9 +1,8 @@
 """Rerank for one user at a time, from the caches that are current: for services and notebooks, without Dagster."""
 
-import os
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,14 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import xxhash
+from upath import UPath
 
 from personarank_dagster.core.errors import InputError, StorageError, listed_by_name
 from personarank_dagster.core.profiles import Windows, decay_weights, unit_rows
 from personarank_dagster.ranking.ranker import OneList, Ranker, VectorTable
+from personarank_dagster.serving.candidates import finite_scores, without_repeats
+from personarank_dagster.serving.following import Following
+from personarank_dagster.serving.given_histories import HistoryReader, Interaction
+from personarank_dagster.serving.published import Pointers, Published
+from personarank_dagster.storage.bucket import bucket_path
 from personarank_dagster.storage.encoder_directory import open_encoder
-from personarank_dagster.storage.places import POINTER
 from personarank_dagster.storage.tables import TABLE
-from personarank_dagster.storage.versions import Version, VersionStore
+from personarank_dagster.storage.versions import Version
 from personarank_dagster.vectors.embeddings import made_with, read_embeddings
 
 if TYPE_CHECKING:
@@ -27,8 +32,8 @@ if TYPE_CHECKING:
 
 CACHES = ("interaction_cache", "persona_cache")
 ASSETS = (*CACHES, "reranked_candidates")
-# How long a call may take for granted that nothing new was published: looking takes a tenth of a call.
-LOOK_SECONDS = 0.01
+# Users or items that are put into a dictionary at a time; other threads have a turn in between.
+LOOKUP_ROWS = 20_000
 
 
 class Reason(NamedTuple):
@@ -52,31 +57,39 @@ class Place(NamedTuple):
 
 
 class Reranked(list[Place]):
-    """The places, best first; `note` says why there is no new order, where there is none."""
+    """The places, best first.
+
+    `note` says why there is no new order, where there is none, and which candidates were left out. `version` names
+    the versions of caches and settings together, `has_profile` is false where nothing is known of the user.
+    """
 
     note: str | None = None
+    version: str = ""
+    unknown_items: int = 0
+    has_profile: bool = False
 
 
 class Reranker:
     """Reranks with the current caches of one dataset; threads may share it.
 
-    A new version of the caches is taken up within LOOK_SECONDS, as soon as both caches are by the same encoder.
+    A new version of the caches is opened in the background, as soon as both are by the same encoder, and then taken
+    up; no call waits for it.
     """
 
-    def __init__(self, out_root: Path) -> None:
+    def __init__(self, out_root: Path | UPath, copies: Path | None = None) -> None:
         self.out_root = out_root
-        self._lock = threading.Lock()
-        self._look_again = 0.0
-        self._seen = self._pointers()
-        self._caches = _Caches.open(out_root)
+        self.published = Published(out_root, copies)
+        self.following = Following(Pointers(self.published, ASSETS), lambda: _Caches.open(self.published))
 
     @classmethod
-    def open(cls, out_root: str | Path) -> "Reranker":
-        """Open the outputs of one dataset, its `out_root`.
+    def open(cls, out_root: str | Path | UPath, copies: Path | None = None) -> "Reranker":
+        """Open the outputs of one dataset, its `out_root`; of a bucket, by way of copies in the folder `copies`.
 
         Raises StorageError if they are not there; `personarank run` makes them.
         """
-        return cls(_dataset_root(Path(out_root)))
+        if copies is not None:
+            return cls(bucket_path(str(out_root)), copies)
+        return cls(_dataset_root(Path(str(out_root))))
 
     def rerank(
         self,
@@ -84,65 +97,38 @@ class Reranker:
         candidates: Sequence[tuple[str, float]] = (),
         k: int | None = None,
         *,
-        history: Sequence[str] | None = None,
+        history: Sequence[str | Interaction] | None = None,
     ) -> Reranked:
         """The best k of `candidates`, (item, retriever's score) pairs, best first, each with its explanation.
 
         The profile is that of `user_id` in the interaction cache, or of `history`: texts of interactions, oldest
-        first, as `TextTemplate.interaction_texts` writes them; these are encoded, which loads the encoder at the
-        first time. An unknown user gets the candidates in their order, and a note that says so. Raises InputError
-        if there is neither a user nor a history, or if a candidate is listed twice.
+        first, as `TextTemplate.interaction_texts` writes them, or items (`Interaction`). Texts are encoded, which
+        loads the encoder at the first time. An unknown user gets the candidates in their order, and a note that says
+        so. `[PAD]` entries and repeated items are left out, as in the batch. Raises InputError if there is neither a
+        user nor a history, or for a score that is no finite number.
         """
-        caches = self._current()
+        caches = self.following.current()
         if (user_id is None) == (history is None):
             raise InputError("rerank needs either user_id or history, got both or neither")
-        items = [item for item, _ in candidates]
-        if len(set(items)) < len(items):
-            raise InputError(f"candidates of {user_id or 'a history'}: an item is listed twice; list each once")
+        kept, left_out = without_repeats(candidates)
         if history is None:
             own = caches.window_by_user.get(str(user_id))
-            return caches.rerank(caches.ranker, own, caches.items, candidates, k, f"unknown user {user_id}")
-        ranker, first = caches.ranker_of(history)
-        window = (0, len(history) - first)
-        return caches.rerank(ranker, window, range(first, len(history)), candidates, k, "the history is empty")
+            result = caches.rerank(caches.ranker, own, caches.items, kept, k, f"unknown user {user_id}")
+        else:
+            ranker, places = caches.ranker_of(history)
+            missing = "nothing of the history is known and liked" if history else "the history is empty"
+            result = caches.rerank(ranker, (0, len(places)), places, kept, k, missing)
+        if left_out:
+            result.note = "; ".join(part for part in (result.note, left_out) if part)
+        return result
 
     def persona(self, unique_persona_id: str) -> dict[str, Any]:
         """What is known of a persona: name, description, preference_rationale, item_summary. Reads from disk."""
-        version = VersionStore(*_store(self.out_root, "personas")).current()
+        version = self.published.store("personas").current()
         rows = pl.scan_parquet(version.directory / TABLE).filter(unique_persona_id=unique_persona_id).collect()
         if rows.is_empty():
             raise InputError(f"{self.out_root}: unknown persona {unique_persona_id}; ids are <item_id>_<ID>")
         return rows.row(0, named=True)
-
-    def _current(self) -> "_Caches":
-        now = time.monotonic()
-        if now >= self._look_again:
-            self._look_again = now + LOOK_SECONDS
-            if (pointers := self._pointers()) != self._seen:
-                with self._lock:
-                    if pointers != self._seen:
-                        self._take_up(pointers)
-        return self._caches
-
-    def _take_up(self, pointers: list[tuple[int, int]]) -> None:
-        try:
-            self._caches = _Caches.open(self.out_root)
-        except StorageError:
-            # Half of a refresh is published: what is open stays right, and a later call looks again.
-            return
-        self._seen = pointers
-
-    def _pointers(self) -> list[tuple[int, int]]:
-        """Which files the pointers are; publishing replaces them."""
-        found = []
-        for path in self._pointer_paths:
-            status = os.stat(path)
-            found.append((status.st_ino, status.st_mtime_ns))
-        return found
-
-    @cached_property
-    def _pointer_paths(self) -> list[str]:
-        return [str(VersionStore(*_store(self.out_root, asset)).root / POINTER) for asset in ASSETS]
 
 
 class _Strings:
@@ -160,7 +146,7 @@ class _Strings:
 
 
 # Items of the cache's interactions, or places in a given history.
-_Names = _Strings | range
+_Names = _Strings | list[int]
 
 
 @dataclass(frozen=True)
@@ -171,18 +157,20 @@ class _Caches:
     alpha: float
     k: int
     gamma: float
+    min_rating: float
     window_by_user: Mapping[str, tuple[int, int]]
     row_by_item: Mapping[str, int]
     persona_windows: Windows
     items: _Strings
     personas: _Strings
     encoder_path: Path | None
+    version: str
     _loading: threading.Lock
 
     @classmethod
-    def open(cls, out_root: Path) -> "_Caches":
-        versions = {asset: VersionStore(*_store(out_root, asset)).current() for asset in ASSETS}
-        encoder_path = _encoder_path(out_root, versions)
+    def open(cls, published: Published) -> "_Caches":
+        out_root, versions = published.out_root, published.current(ASSETS)
+        encoder_path = _encoder_path(published, versions)
         settings = versions["reranked_candidates"].manifest.details
         if missing := {"serving_alpha", "user_max_k", "gamma"} - settings.keys():
             lacking = ", ".join(sorted(missing))
@@ -197,12 +185,14 @@ class _Caches:
             alpha=float(settings["serving_alpha"]),
             k=k,
             gamma=gamma,
-            window_by_user=_by_key(ranker.users),
-            row_by_item={item: row for row, item in enumerate(ranker.items["item_id"].to_list())},
+            min_rating=_min_rating(versions["interaction_cache"]),
+            window_by_user=_by_key(ranker.users["user_id"], ranker.users.select("start", "end")),
+            row_by_item=_by_key(ranker.items["item_id"], ranker.items.select(row=pl.int_range(pl.len()))),
             persona_windows=Windows(*(np.append(ranker.items[side].to_numpy(), 0) for side in ("start", "end"))),
             items=_Strings(interactions.index["item_id"]),
             personas=_Strings(personas.index["unique_persona_id"]),
             encoder_path=encoder_path,
+            version=_joint_name(versions),
             _loading=threading.Lock(),
         )
 
@@ -220,22 +210,25 @@ class _Caches:
         row_of = self.row_by_item.get
         rows = np.array([row_of(item, -1) for item, _ in candidates], dtype=np.int64)
         personas = Windows(self.persona_windows.starts[rows], self.persona_windows.ends[rows])
-        scores = np.array([score for _, score in candidates], dtype=np.float64)
+        scores = finite_scores(candidates)
         places = len(candidates) if k is None else max(0, k)
         found = ranker.rerank_one(profile, personas, scores, alpha=self.alpha, places=places)
         interactions = [names[row] for row in range(*profile)]
         result = Reranked(_places(candidates, found, interactions, profile[0], self.personas))
-        if profile[0] == profile[1]:
+        result.version, result.unknown_items = self.version, int(np.count_nonzero(rows < 0))
+        result.has_profile = profile[0] < profile[1]
+        if not result.has_profile:
             result.note = f"{missing}; the candidates keep their order"
         return result
 
-    def ranker_of(self, history: Sequence[str]) -> tuple[Ranker, int]:
-        """A ranker over the vectors of the last k of these texts, and the place of the first of them."""
-        first = max(0, len(history) - self.k)
-        vectors = self._encode(list(history)[first:]) if history else np.zeros((0, 1), np.float32)
-        table = VectorTable(vectors, pl.DataFrame({"vector_row": np.arange(len(vectors))}))
-        weights = decay_weights(np.arange(len(vectors)), self.gamma)
-        return replace(self.ranker, interactions=table, weights=weights), first
+    def ranker_of(self, history: Sequence[str | Interaction]) -> tuple[Ranker, list[int]]:
+        """A ranker over the vectors of what counts of a history, and their places in it."""
+        interactions, personas = self.ranker.interactions, self.ranker.personas
+        reader = HistoryReader(interactions, personas, self.k, self.min_rating, self._encode)
+        given = reader.read(history)
+        rows = np.arange(len(given.vectors))
+        table = VectorTable(given.vectors, pl.DataFrame({"vector_row": rows}))
+        return replace(self.ranker, interactions=table, weights=decay_weights(rows, self.gamma)), given.places
 
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
         with self._loading:
@@ -279,21 +272,43 @@ def _places(
     return places
 
 
-def _encoder_path(out_root: Path, versions: Mapping[str, Version]) -> Path | None:
+def _encoder_path(published: Published, versions: Mapping[str, Version]) -> Path | None:
     """Folder of the encoder that made both caches, None if it is not kept. Raises StorageError if they are by two."""
     spaces = {cache: " ".join(made_with(versions[cache]).space) for cache in CACHES}
     if len(set(spaces.values())) > 1:
-        got = listed_by_name(spaces)
+        got, out_root = listed_by_name(spaces), published.out_root
         raise StorageError(f"{out_root}: both caches must be by one encoder, got {got}; `personarank run` makes them")
     encoder = made_with(versions[CACHES[0]]).encoder
-    store = VersionStore(*_store(out_root, "trained_encoder"))
-    kept = (store.open(name) for name in reversed(store.names()))
-    return next((one.directory for one in kept if one.manifest.data_version == encoder), None)
+    return next((one.directory for one in _encoders(published) if one.manifest.data_version == encoder), None)
 
 
-def _by_key(windows: pl.DataFrame) -> dict[str, tuple[int, int]]:
-    keys, starts, ends = (windows[column].to_list() for column in windows.columns)
-    return dict(zip(keys, zip(starts, ends, strict=True), strict=True))
+def _encoders(published: Published) -> Iterator[Version]:
+    """Kept encoders, newest first; lists need none, so that a damaged one is no reason to refuse them."""
+    with suppress(StorageError):
+        store = published.store("trained_encoder")
+        for name in reversed(store.names()):
+            with suppress(StorageError):
+                yield store.open(name)
+
+
+def _min_rating(interaction_cache: Version) -> float:
+    return float(interaction_cache.manifest.provenance.settings.get("min_rating", 0))
+
+
+def _joint_name(versions: Mapping[str, Version]) -> str:
+    """The time of the newest of some versions, and a hash of all their names."""
+    names = sorted(version.name for version in versions.values())
+    return f"{max(names).split('-')[0]}-{xxhash.xxh3_64_hexdigest(' '.join(names).encode())[:8]}"
+
+
+def _by_key(keys: pl.Series, values: pl.DataFrame) -> dict[str, Any]:
+    """The row of values of each key, or the value if there is one column."""
+    found: dict[str, Any] = {}
+    for part in values.with_columns(keys.alias("key")).iter_slices(LOOKUP_ROWS):
+        columns = [part[name].to_list() for name in values.columns]
+        rows = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+        found.update(zip(part["key"].to_list(), rows, strict=True))
+    return found
 
 
 def _dataset_root(out_root: Path) -> Path:
@@ -302,13 +317,3 @@ def _dataset_root(out_root: Path) -> Path:
     inner = sorted(path.parent.name for path in out_root.glob("*/versions") if path.is_dir())
     hint = f"; give the folder of one dataset: {', '.join(inner)}" if inner else "; `personarank run` makes them"
     raise StorageError(f"{out_root}: holds no outputs of a dataset{hint}")
-
-
-def _store(out_root: Path, asset: str) -> tuple[Path, str, str]:
-    """Base, asset and partition of the outputs that lie below a dataset's `out_root`."""
-    folders = sorted((out_root / "versions" / asset).glob(f"*/{POINTER}"))
-    if len(folders) != 1:
-        names = ", ".join(folder.parent.name for folder in folders)
-        remedy = "`personarank doctor` says how to remove a former one" if names else "`personarank run` makes it"
-        raise StorageError(f"{out_root}: expected one dataset with {asset}, got {names or 'none'}; {remedy}")
-    return out_root / "versions", asset, folders[0].parent.name

@@ -1,15 +1,16 @@
 """What the webserver is asked, and by whom: requests of other sites' pages do not reach Dagster.
 
-Dagster's webserver answers any Host, any Origin and mutations over GET. A page of another site that is open in the
-same browser could launch runs with it, and a name that is bound anew to 127.0.0.1 could read everything.
+Dagster's webserver answers any Host, any Origin and mutations over GET.
 """
 
 from collections.abc import Collection
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from personarank_dagster.core.origins import Origins
 
 GRAPHQL_PATH = "/graphql"
 
@@ -22,8 +23,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         self.app = app
-        self.origins = {origin.lower() for origin in origins}
-        self.hosts = {urlsplit(origin).netloc for origin in self.origins}
+        self.origins = Origins(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 403 with the reason."""
@@ -38,11 +38,8 @@ class Guard:
     def _refusal(self, scope: Scope) -> str | None:
         """Why the request is refused; None if it is not."""
         headers = Headers(scope=scope)
-        hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
-            return f"Host must be one of {', '.join(sorted(self.hosts))}; to serve another, see --public-url"
-        if any(origin.lower() not in self.origins for origin in origins):
-            return f"Origin must be one of {', '.join(sorted(self.origins))}; to serve another, see --public-url"
+        if refusal := self.origins.refusal(headers.getlist("host"), headers.getlist("origin")):
+            return refusal
         if scope["path"].rstrip("/") == GRAPHQL_PATH and "query" in parse_qs(scope["query_string"].decode("latin-1")):
             return "GraphQL is answered in the body of a POST request only, not in the address"
         return None

@@ -20,12 +20,12 @@ from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarge
 from dagster_webserver.app import create_app_from_workspace_process_context
 
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.origins import LOOPBACK, own_origins
 from personarank_dagster.defs.automation.instances import open_instance
 from personarank_dagster.defs.automation.launching import LOCATION, MODULE
 from personarank_dagster.defs.automation.runs import end_dead_runs
 from personarank_dagster.ui.guard import Guard
 
-LOOPBACK = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 
 # Of `dagster-webserver`: milliseconds for a statement, seconds for a connection, connections beyond the pool.
@@ -57,12 +57,6 @@ def serve(*, port: int, read_only: bool, public_url: str | None) -> None:
         )
         app = Guard(create_app_from_workspace_process_context(context), own_origins(port, public_url))
         _listen(uvicorn.Config(app, LOOPBACK, port, log_level="warning", proxy_headers=False, server_header=False))
-
-
-def own_origins(port: int, public_url: str | None) -> list[str]:
-    """Origins that the server answers to: loopback, and the address of a proxy in front of it."""
-    loopback = [f"http://{name}:{port}" for name in (LOOPBACK, "localhost")]
-    return loopback + ([public_url.rstrip("/")] if public_url else [])
 
 
 def _listen(config: uvicorn.Config) -> None:

@@ -1,8 +1,11 @@
 import re
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +18,9 @@ from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import InputError, StorageError
 from personarank_dagster.defs.graph import output_format
 from personarank_dagster.ranking.ranker import VectorTable, rerank
-from personarank_dagster.serving.reranker import LOOK_SECONDS, _Caches
+from personarank_dagster.serving.following import LOOK_SECONDS
+from personarank_dagster.serving.given_histories import Interaction
+from personarank_dagster.serving.reranker import _Caches
 from personarank_dagster.storage.versions import Provenance, VersionStore
 from personarank_dagster.vectors.embeddings import CacheTable, MadeWith
 from tests.ranking.test_ranker import make_candidates, make_interactions, make_personas
@@ -57,6 +62,13 @@ def out_root(tmp_path: Path) -> Path:
     return root
 
 
+def becomes(condition, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+    return found
+
+
 def batch(tables: dict[str, VectorTable], user: str) -> pl.DataFrame:
     return rerank(make_candidates({user: LIST}), *tables.values(), k=3, gamma=0.6, alpha=0.7)
 
@@ -93,8 +105,8 @@ def test_a_new_version_is_taken_up_when_both_caches_are_there(out_root: Path) ->
     assert reranker.rerank("u4", LIST) == before
     publish_caches(out_root, 1, "new", "persona_cache")
     expected = batch(publish_caches(out_root, 1, "new"), "u4")
-    time.sleep(LOOK_SECONDS)
-    assert [place.persona_score for place in reranker.rerank("u4", LIST)] == expected["persona_score"].to_list()
+    wanted = expected["persona_score"].to_list()
+    assert becomes(lambda: [place.persona_score for place in reranker.rerank("u4", LIST)] == wanted)
 
 
 def test_threads_share_it_while_versions_change(out_root: Path) -> None:
@@ -131,8 +143,9 @@ def test_wrong_calls_and_folders_are_named(out_root: Path) -> None:
     reranker = Reranker.open(out_root)
     with pytest.raises(InputError, match="needs either user_id or history"):
         reranker.rerank(candidates=LIST)
-    with pytest.raises(InputError, match="an item is listed twice"):
-        reranker.rerank("u1", [("i1", 1.0), ("i1", 0.5)])
+    for score in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(InputError, match=f"the score of i2 must be a finite number, got {score}"):
+            reranker.rerank("u1", [("i1", 1.0), ("i2", score)])
     with pytest.raises(StorageError, match="give the folder of one dataset: amazon"):
         Reranker.open(out_root.parent)
     assert reranker.rerank("u1", []) == []
@@ -147,3 +160,84 @@ def test_the_documented_example_runs_without_dagster_and_torch(out_root: Path) -
     result = subprocess.run(code, cwd=out_root.parents[1], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() in ("['i1', 'i2'] set()", "['i2', 'i1'] set()")
+
+
+def test_padding_and_repeated_items_are_left_out_as_in_the_batch_and_counted(out_root: Path) -> None:
+    reranker = Reranker.open(out_root)
+    padded = [("[PAD]", 9.0), *LIST[:2], ("[PAD]", 8.0), *LIST, ("[PAD]", float("nan"))]
+    places = reranker.rerank("u4", padded)
+    assert places == reranker.rerank("u4", LIST)
+    assert places.note == "left out: 3 [PAD], 2 repeated"
+
+
+def test_no_call_waits_while_a_new_version_is_opened(out_root: Path, monkeypatch) -> None:
+    reranker, open_now = Reranker.open(out_root), _Caches.open
+    opening, done = threading.Event(), threading.Event()
+
+    def slow(published):
+        opening.set()
+        assert done.wait(10)
+        return open_now(published)
+
+    monkeypatch.setattr(_Caches, "open", slow)
+    before = reranker.rerank("u4", LIST)
+    publish_caches(out_root, 1)
+    assert becomes(lambda: reranker.rerank("u4", LIST) == before and opening.is_set())
+    done.set()
+    assert becomes(lambda: reranker.rerank("u4", LIST).version != before.version)
+
+
+def test_half_of_a_refresh_is_opened_once_for_each_change_of_the_pointers(out_root: Path, monkeypatch) -> None:
+    attempts, open_now = [], _Caches.open
+    monkeypatch.setattr(_Caches, "open", lambda published: attempts.append(1) or open_now(published))
+    reranker = Reranker.open(out_root)
+    publish_caches(out_root, 1, "new", "interaction_cache")
+    assert becomes(lambda: reranker.rerank("u4", LIST) and reranker.following.problem)
+    for _ in range(20):
+        time.sleep(LOOK_SECONDS)
+        reranker.rerank("u4", LIST)
+    assert len(attempts) == 2
+    assert "both caches must be by one encoder" in str(reranker.following.problem)
+
+
+def test_what_is_held_is_served_while_a_pointer_is_missing(out_root: Path) -> None:
+    reranker = Reranker.open(out_root)
+    before = reranker.rerank("u4", LIST)
+    (out_root / "versions/persona_cache/amazon/CURRENT").unlink()
+    assert becomes(lambda: reranker.rerank("u4", LIST) == before and reranker.following.problem)
+    publish_caches(out_root, 1)
+    assert becomes(lambda: reranker.rerank("u4", LIST) != before)
+
+
+def test_a_damaged_encoder_that_is_newer_and_unused_does_no_harm(out_root: Path) -> None:
+    store = VersionStore(out_root / "versions", "trained_encoder", "amazon")
+    publish(out_root, "trained_encoder", details={})
+    (store.root / store.names()[-1] / "manifest.json").write_bytes(b"{")
+    reranker = Reranker.open(out_root)
+    assert reranker.following.current().encoder_path == store.root / store.names()[0]
+    shutil.rmtree(store.root)
+    assert Reranker.open(out_root).rerank("u4", LIST) == reranker.rerank("u4", LIST)
+
+
+def test_an_item_of_a_history_is_what_users_said_of_it_else_its_personas(out_root: Path) -> None:
+    interactions, personas = publish_caches(out_root, 0).values()
+    history = [Interaction("x"), Interaction("i2"), Interaction("unknown")]
+    ranker, places = Reranker.open(out_root).following.current().ranker_of(history)
+    own = personas.index.filter(item_id="i2")["vector_row"].to_numpy()
+    means = [interactions.vectors.mean(axis=0), personas.vectors[own].mean(axis=0)]
+    assert places == [0, 1]
+    expected = [mean / np.linalg.norm(mean) for mean in means]
+    np.testing.assert_allclose(ranker.interactions.vectors, expected, atol=2e-3)
+
+
+def test_times_order_a_history_of_items_and_dislikes_are_left_out(out_root: Path) -> None:
+    publish_caches(out_root, 0)
+    caches = replace(Reranker.open(out_root).following.current(), min_rating=3.0)
+    history = [Interaction("i1", 5, 30), Interaction("i2", 1, 20), Interaction("i3", None, 10)]
+    assert caches.ranker_of(history)[1] == [2, 0]
+
+
+def test_a_history_without_anything_known_keeps_the_candidates(out_root: Path) -> None:
+    places = Reranker.open(out_root).rerank(history=[Interaction("nothing", 5)], candidates=LIST)
+    assert [place.item_id for place in places] == [item for item, _ in LIST]
+    assert places.note == "nothing of the history is known and liked; the candidates keep their order"
