@@ -13,6 +13,12 @@ from personarank_dagster.definitions import project
 from personarank_dagster.defs.ranking.explanations import Explanation, explain
 
 RATIONALE_LENGTH, SUMMARY_LENGTH = 160, 48
+# What a score of a learned blend is made of, for people; --json has every signal.
+SIGNAL_KINDS = {
+    "retriever": ("rank", "candidate_score"),
+    "personas": ("best_persona", "two_best_personas", "all_personas", "best_pair", "every_interaction"),
+    "popularity": ("popularity",),
+}
 
 
 def explain_and_report(partition: str, user_id: str, *, top: int, as_json: bool) -> None:
@@ -31,7 +37,7 @@ def explain_and_report(partition: str, user_id: str, *, top: int, as_json: bool)
 
 def _table(partition: str, explanation: Explanation) -> Table:
     table = Table(
-        title=f"{partition} · {escape(explanation.user_id)} · alpha {explanation.alpha:g}",
+        title=f"{partition} · {escape(explanation.user_id)} · {_blend(explanation.alpha)}",
         title_justify="left",
         box=SIMPLE_HEAD,
         show_lines=True,
@@ -45,6 +51,10 @@ def _table(partition: str, explanation: Explanation) -> Table:
     return table
 
 
+def _blend(alpha: float | None) -> str:
+    return "learned blend" if alpha is None else f"alpha {alpha:g}"
+
+
 def _move(place: dict[str, Any]) -> str:
     old, new = place["candidate_rank"], place["rank"]
     color = "green" if new < old else "red" if new > old else "dim"
@@ -52,7 +62,15 @@ def _move(place: dict[str, Any]) -> str:
 
 
 def _item(place: dict[str, Any]) -> str:
-    return f"{escape(place['item_id'])}\n[dim]{_cut(place['item_summary'], SUMMARY_LENGTH)}[/]"
+    item = f"{escape(place['item_id'])}\n[dim]{_cut(place['item_summary'], SUMMARY_LENGTH)}[/]"
+    return f"{item}\n{_signals(place)}" if "signals" in place else item
+
+
+def _signals(place: dict[str, Any]) -> str:
+    """The score of a learned blend, and what its signals add to it, those of one kind together."""
+    parts = place["signals"]
+    told = {kind: sum(parts[name] for name in names) for kind, names in SIGNAL_KINDS.items()}
+    return f"score {place['score']:+.2f}: " + ", ".join(f"{kind} {part:+.2f}" for kind, part in told.items())
 
 
 def _persona(place: dict[str, Any]) -> str:

@@ -217,5 +217,6 @@ def _spread(weights: Scores | None, columns: Sequence[int]) -> Scores:
     if weights is None:
         return RETRIEVERS_ORDER.copy()
     spread = np.zeros(len(SIGNALS))
-    spread[[*columns]] = weights
+    # As many digits as a manifest keeps, so that a service has the same weights.
+    spread[[*columns]] = [float(f"{weight:.6g}") for weight in weights]
     return spread

@@ -99,7 +99,8 @@ class PersonaScores:
 class OneList(NamedTuple):
     """One reranked list: persona score, its persona and final score of each pair, and the pairs, best first.
 
-    `reasons` and `contributions` (places, reasons) are those of `PersonaScores`, for the first places only.
+    `reasons` and `contributions` (places, reasons) are those of `PersonaScores`, for the first places only; `parts`
+    (pairs, signals) what each signal adds to the score, without rows where one weight blends.
     """
 
     scores: FloatArray
@@ -108,6 +109,7 @@ class OneList(NamedTuple):
     order: IntArray
     reasons: IntArray
     contributions: FloatArray
+    parts: FloatArray = np.empty((0, 0), np.float32)
 
     @classmethod
     def empty(cls, pairs: int, places: int) -> "OneList":
@@ -198,7 +200,7 @@ class Ranker:
         score: Any = kernels.signals_of_lists if found.scores.ndim == 2 else kernels.score_lists
         profiles, personas = lists.profiles, lists.personas
         windows = read_only(lists.offsets, profiles.starts, profiles.ends, personas.starts, personas.ends)
-        score(*windows, *self._arrays, found.scores, found.best, found.reasons, found.contributions)
+        score(*windows, *self.arrays, found.scores, found.best, found.reasons, found.contributions)
 
     def persona_signals(self, lists: Lists, num_signals: int, num_reasons: int = 0) -> PersonaScores:
         """`score`, with all persona signals (pairs, signals) in place of the scores; always by the compiled loop."""
@@ -212,11 +214,11 @@ class Ranker:
 
         rerank_list: Any = kernels.rerank_list
         found = OneList.empty(len(candidate_scores), min(places, len(candidate_scores)))
-        rerank_list(*profile, personas.starts, personas.ends, candidate_scores, alpha, *self._arrays, *found)
+        rerank_list(*profile, personas.starts, personas.ends, candidate_scores, alpha, *self.arrays, *found[:6])
         return found
 
     @cached_property
-    def _arrays(self) -> list[npt.NDArray[Any]]:
+    def arrays(self) -> list[npt.NDArray[Any]]:
         """What compiled code reads of both caches."""
         interactions, personas = self.interactions, self.personas
         of_interactions = interactions.bits, interactions.vector_rows, self.weights

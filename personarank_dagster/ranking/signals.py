@@ -1,6 +1,6 @@
 """What a list is ranked by where the blend is learned: signals of every candidate, scaled over the list."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy.typing as npt
 import polars as pl
 
 from personarank_dagster.core import schemas
-from personarank_dagster.core.profiles import IntArray
-from personarank_dagster.ranking.ranker import NUM_REASONS, Lists, PersonaScores, Ranker, Scores, read_only
+from personarank_dagster.core.profiles import IntArray, Windows
+from personarank_dagster.ranking.ranker import NUM_REASONS, Lists, OneList, PersonaScores, Ranker, Scores, read_only
 
 # What each says of a candidate. Those of personas stand between the two of the retriever and popularity.
 SIGNALS = schemas.SIGNAL_NAMES
@@ -78,3 +78,33 @@ def rerank_by_signals(
     own = {"alpha": pl.Series([None] * candidates.height, dtype=pl.Float64), "signals": named}
     reordered = ranker.reordered(candidates, lists, found.personas, final, order, own)
     return reordered.select(schemas.RERANKED_BY_SIGNALS.keys())
+
+
+def rerank_one_by_signals(
+    ranker: Ranker,
+    profile: tuple[int, int],
+    personas: Windows,
+    candidate_scores: Scores,
+    popularity: Scores,
+    *,
+    weights: Scores,
+    places: int,
+) -> OneList:
+    """Rerank one list as `rerank_by_signals` does; see `Ranker.rerank_one`. `popularity` are counts of the pairs."""
+    from personarank_dagster.ranking import kernels
+
+    rerank_list: Any = kernels.rerank_list_by_signals
+    pairs = len(candidate_scores)
+    found = OneList.empty(pairs, min(places, pairs))
+    persona_signals, parts = (
+        np.empty((pairs, NUM_PERSONA_SIGNALS), np.float32),
+        np.empty((pairs, len(SIGNALS)), np.float32),
+    )
+    inputs = personas.starts, personas.ends, candidate_scores, popularity, weights
+    rerank_list(*profile, *inputs, *ranker.arrays, persona_signals, parts, *found[1:6])
+    return found._replace(scores=persona_signals[:, 0], parts=parts)
+
+
+def named_parts(parts: Sequence[float]) -> dict[str, float]:
+    """Parts of a score by the name of their signal."""
+    return dict(zip(SIGNALS, parts, strict=True))

@@ -17,10 +17,12 @@ from upath import UPath
 from personarank_dagster.core.errors import InputError, StorageError, listed_by_name
 from personarank_dagster.core.profiles import Windows, decay_weights, unit_rows
 from personarank_dagster.ranking.ranker import OneList, Ranker, VectorTable
+from personarank_dagster.ranking.signals import named_parts
 from personarank_dagster.serving.candidates import finite_scores, without_repeats
 from personarank_dagster.serving.following import Following
 from personarank_dagster.serving.given_histories import HistoryReader, Interaction
 from personarank_dagster.serving.published import Pointers, Published
+from personarank_dagster.serving.served_blends import ServedBlend, served_blend, setting
 from personarank_dagster.storage.bucket import bucket_path
 from personarank_dagster.storage.encoder_directory import open_encoder
 from personarank_dagster.storage.tables import TABLE
@@ -44,7 +46,10 @@ class Reason(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One place of a reranked list. Without a persona score (see `Reranked.note`) the explanation is empty."""
+    """One place of a reranked list. Without a persona score (see `Reranked.note`) the explanation is empty.
+
+    `signals` are what each adds to the score where the blend is learned; they sum to it.
+    """
 
     item_id: str
     rank: int
@@ -54,6 +59,7 @@ class Place(NamedTuple):
     persona_score: float | None
     unique_persona_id: str | None
     reasons: tuple[Reason, ...]
+    signals: dict[str, float] | None = None
 
 
 class Reranked(list[Place]):
@@ -154,7 +160,7 @@ class _Caches:
     """Both caches of one encoder, looked up by user and item."""
 
     ranker: Ranker
-    alpha: float
+    blend: ServedBlend
     k: int
     gamma: float
     min_rating: float
@@ -169,20 +175,15 @@ class _Caches:
 
     @classmethod
     def open(cls, published: Published) -> "_Caches":
-        out_root, versions = published.out_root, published.current(ASSETS)
+        versions = published.current(ASSETS)
         encoder_path = _encoder_path(published, versions)
         settings = versions["reranked_candidates"].manifest.details
-        if missing := {"serving_alpha", "user_max_k", "gamma"} - settings.keys():
-            lacking = ", ".join(sorted(missing))
-            raise StorageError(
-                f"{out_root}: reranked_candidates does not say {lacking}; `personarank run` makes it anew"
-            )
-        k, gamma = int(settings["user_max_k"]), float(settings["gamma"])
+        k, gamma = int(setting(published, settings, "user_max_k")), float(setting(published, settings, "gamma"))
         interactions, personas = (read_embeddings(versions[cache].directory) for cache in CACHES)
         ranker = Ranker.of(interactions, personas, k=k, gamma=gamma)
         return cls(
             ranker=ranker,
-            alpha=float(settings["serving_alpha"]),
+            blend=served_blend(published, versions["reranked_candidates"]),
             k=k,
             gamma=gamma,
             min_rating=_min_rating(versions["interaction_cache"]),
@@ -212,13 +213,13 @@ class _Caches:
         personas = Windows(self.persona_windows.starts[rows], self.persona_windows.ends[rows])
         scores = finite_scores(candidates)
         places = len(candidates) if k is None else max(0, k)
-        found = ranker.rerank_one(profile, personas, scores, alpha=self.alpha, places=places)
+        found = self.blend.rerank(ranker, profile, personas, candidates, scores=scores, places=places)
         interactions = [names[row] for row in range(*profile)]
         result = Reranked(_places(candidates, found, interactions, profile[0], self.personas))
         result.version, result.unknown_items = self.version, int(np.count_nonzero(rows < 0))
         result.has_profile = profile[0] < profile[1]
         if not result.has_profile:
-            result.note = f"{missing}; the candidates keep their order"
+            result.note = f"{missing}; {self.blend.without_profile}"
         return result
 
     def ranker_of(self, history: Sequence[str | Interaction]) -> tuple[Ranker, list[int]]:
@@ -259,6 +260,7 @@ def _places(
     """The first places; `interactions` are those of the profile, from `first_interaction` of the index on."""
     scores, best, final = found.scores.tolist(), found.best.tolist(), found.final.tolist()
     by_place = zip(found.order.tolist(), found.reasons.tolist(), found.contributions.tolist(), strict=False)
+    parts_of_pair = found.parts.tolist()
     places = []
     for rank, (pair, reasons, contributions) in enumerate(by_place, 1):
         item, candidate_score = candidates[pair]
@@ -268,7 +270,9 @@ def _places(
             persona, persona_score = personas[row], scores[pair]
             parts = zip(reasons, contributions, strict=True)
             told = tuple([Reason(interactions[at - first_interaction], amount) for at, amount in parts if at >= 0])
-        places.append(Place(item, rank, pair + 1, final[pair], candidate_score, persona_score, persona, told))
+        of_signals = named_parts(parts_of_pair[pair]) if parts_of_pair else None
+        place = Place(item, rank, pair + 1, final[pair], candidate_score, persona_score, persona, told, of_signals)
+        places.append(place)
     return places
 
 

@@ -19,11 +19,12 @@ COMPARED_IDS, CLOSE_MATCHES = 20_000, 3
 class Explanation:
     """A user's list, best first: one dict per place, with the persona's texts and the interactions behind it.
 
-    The note says why the candidates kept their order, where they did.
+    The note says why the candidates kept their order, where they did. `alpha` is None where the blend is learned: a
+    place then has `signals`, what each of them adds to its score, which they sum to.
     """
 
     user_id: str
-    alpha: float
+    alpha: float | None
     places: list[dict[str, Any]]
     note: str | None
 
@@ -38,13 +39,14 @@ def explain(project: ProjectResource, partition: str, user_id: str, *, top: int)
     personas = _table(project, "personas", partition)
     texts = personas.select("unique_persona_id", persona="name", rationale="preference_rationale")
     items = personas.group_by("item_id").agg(item_summary=pl.col("item_summary").first())
+    learned = "signals" in shown.columns
     told = (
         shown.lazy()
         .join(texts, on="unique_persona_id", how="left", maintain_order="left")
         .join(items, on="item_id", how="left", maintain_order="left")
         .select(
             "rank", "candidate_rank", "item_id", "item_summary", "score", "candidate_score", "persona_score",
-            "unique_persona_id", "persona", "rationale", "interactions",
+            "unique_persona_id", "persona", "rationale", "interactions", *(["signals"] if learned else []),
         )
         .collect()
         .to_dicts()
@@ -52,14 +54,15 @@ def explain(project: ProjectResource, partition: str, user_id: str, *, top: int)
     behind = _interactions(project, partition, user_id)
     for place in told:
         place["interactions"] = [part | behind.get(part["item_id"], {}) for part in place["interactions"]]
-    return Explanation(user_id, own["alpha"][0], told, _note(own["persona_score"].drop_nulls()))
+    return Explanation(user_id, own["alpha"][0], told, _note(own["persona_score"].drop_nulls(), learned=learned))
 
 
-def _note(scores: pl.Series) -> str | None:
+def _note(scores: pl.Series, *, learned: bool) -> str | None:
+    order = "the retriever and popularity alone decide" if learned else "the candidates keep their order"
     if scores.is_empty():
-        return "no persona scores (no profile, or no item with personas): the candidates keep their order"
+        return f"no persona scores (no profile, or no item with personas): {order}"
     if float(np.ptp(scores.to_numpy())) < min_spread():
-        return "a single persona score, or all alike but for rounding: the candidates keep their order"
+        return f"a single persona score, or all alike but for rounding: {order}"
     return None
 
 
