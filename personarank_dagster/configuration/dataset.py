@@ -168,6 +168,11 @@ def _load_train(path: Path) -> TrainConfig:
             f"{path}: st_revision must be left out where st_path is no hub id, got st_path {train.st_path!r} and "
             f"st_revision {train.st_revision!r}; a folder is what it is"
         )
+    if train.pairs != "selections" and train.loss != "listwise":
+        raise ConfigError(
+            f"{path}: loss must be listwise where pairs is {train.pairs}, got {train.loss}: a pair of the "
+            "histories has no selected persona, so that its item is scored by the best one"
+        )
     return msgspec.structs.replace(train, st_path=_model_place(path, train.st_path))
 
 

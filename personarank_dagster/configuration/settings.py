@@ -51,6 +51,7 @@ FilePath = Annotated[
 FolderPath = Annotated[Path, Meta(description="the path of a folder")]
 
 
+PAIRS = ("selections", "histories", "both")
 RAW_FILE_KEYS = ("selected", "persona", "loo_history", "item_summary", "aspects", "candidates", "gt", "reviews")
 
 
@@ -116,6 +117,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     validation_share: DropRate = 0.1
     refit: Flag = True
     patience: Count = 0
+    pairs: Annotated[Literal["selections", "histories", "both"], Meta(description=f"one of {', '.join(PAIRS)}")] = (
+        "selections"
+    )
     loss: Annotated[Literal["personas", "listwise"], Meta(description="personas or listwise")] = "personas"
     negatives: Annotated[Literal["batch", "catalogue"], Meta(description="batch or catalogue")] = "catalogue"
     negative_pool: Count = 0

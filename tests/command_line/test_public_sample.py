@@ -56,4 +56,4 @@ def test_they_run_until_what_they_lack(tmp_path: Path, name: str) -> None:
     assert files == [f"{tmp_path}/configs/{name}/{file}.yaml" for file in ("data", "train")]
     failed = personarank(tmp_path, "run")
     assert failed.returncode == 1
-    assert "trained_encoder failed: selected_personas: no selection can be trained on, of 50: " in failed.stderr
+    assert "trained_encoder failed: selected_personas: no target can be trained on, of 50: " in failed.stderr
