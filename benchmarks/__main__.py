@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import caches, gpu, ingestion, reranking, start_up, storage, training
+from benchmarks import blends, caches, gpu, ingestion, reranking, start_up, storage, training
 
 SECTIONS: dict[str, Callable[[], None]] = {
+    "blends": blends.main,
     "caches": caches.main,
     "refresh": caches.refresh,
     "large_caches": caches.large,
