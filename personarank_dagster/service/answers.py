@@ -119,9 +119,9 @@ class Asked:
 def _rerank(dataset: Dataset, asked: Asked) -> Reranked:
     reranker, request = dataset.ready(), asked.request
     if request.history is None:
-        return reranker.rerank(request.user, asked.pairs, request.top_n)
+        return reranker.rerank(request.user, asked.pairs, request.top_n, explain=request.explain)
     history = [one if isinstance(one, str) else _interaction(one) for one in request.history]
-    return reranker.rerank(candidates=asked.pairs, k=request.top_n, history=history)
+    return reranker.rerank(candidates=asked.pairs, k=request.top_n, history=history, explain=request.explain)
 
 
 def _results(dataset: Dataset, asked: Asked, reranked: Reranked) -> list[Result]:

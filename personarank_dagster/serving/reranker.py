@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 CACHES = ("interaction_cache", "persona_cache")
 ASSETS = (*CACHES, "reranked_candidates")
+NO_REASONS: tuple[list[int], list[float]] = [], []
 # Users or items that are put into a dictionary at a time; other threads have a turn in between.
 LOOKUP_ROWS = 20_000
 
@@ -98,6 +100,7 @@ class Reranker:
         k: int | None = None,
         *,
         history: Sequence[str | Interaction] | None = None,
+        explain: bool = True,
     ) -> Reranked:
         """The best k of `candidates`, (item, retriever's score) pairs, best first, each with its explanation.
 
@@ -105,7 +108,8 @@ class Reranker:
         first, as `TextTemplate.interaction_texts` writes them, or items (`Interaction`). Texts are encoded, which
         loads the encoder at the first time. An unknown user gets the candidates in their order, and a note that says
         so. `[PAD]` entries and repeated items are left out, as in the batch. Raises InputError if there is neither a
-        user nor a history, or for a score that is no finite number.
+        user nor a history, or for a score that is no finite number. Without `explain` no place has reasons, which is
+        faster.
         """
         caches = self.following.current()
         if (user_id is None) == (history is None):
@@ -113,11 +117,11 @@ class Reranker:
         kept, left_out = without_repeats(candidates)
         if history is None:
             own = caches.window_by_user.get(str(user_id))
-            result = caches.rerank(caches.ranker, own, caches.items, kept, k, f"unknown user {user_id}")
+            result = caches.rerank(caches.ranker, own, caches.items, kept, k, f"unknown user {user_id}", explain)
         else:
             ranker, places = caches.ranker_of(history)
             missing = "nothing of the history is known and liked" if history else "the history is empty"
-            result = caches.rerank(ranker, (0, len(places)), places, kept, k, missing)
+            result = caches.rerank(ranker, (0, len(places)), places, kept, k, missing, explain)
         if left_out:
             result.note = "; ".join(part for part in (result.note, left_out) if part)
         return result
@@ -204,6 +208,7 @@ class _Caches:
         candidates: Sequence[tuple[str, float]],
         k: int | None,
         missing: str,
+        explain: bool,
     ) -> Reranked:
         profile = own or (0, 0)
         # Items that are not known have the last windows, which are empty.
@@ -212,8 +217,9 @@ class _Caches:
         personas = Windows(self.persona_windows.starts[rows], self.persona_windows.ends[rows])
         scores = finite_scores(candidates)
         places = len(candidates) if k is None else max(0, k)
-        found = ranker.rerank_one(profile, personas, scores, alpha=self.alpha, places=places)
-        interactions = [names[row] for row in range(*profile)]
+        found = ranker.rerank_one(profile, personas, scores, alpha=self.alpha, places=places if explain else 0)
+        found = found._replace(order=found.order[:places])
+        interactions = [names[row] for row in range(*profile)] if explain else []
         result = Reranked(_places(candidates, found, interactions, profile[0], self.personas))
         result.version, result.unknown_items = self.version, int(np.count_nonzero(rows < 0))
         result.has_profile = profile[0] < profile[1]
@@ -258,16 +264,20 @@ def _places(
 ) -> list[Place]:
     """The first places; `interactions` are those of the profile, from `first_interaction` of the index on."""
     scores, best, final = found.scores.tolist(), found.best.tolist(), found.final.tolist()
-    by_place = zip(found.order.tolist(), found.reasons.tolist(), found.contributions.tolist(), strict=False)
+    explained = zip(found.reasons.tolist(), found.contributions.tolist(), strict=True)
+    by_place = zip(found.order.tolist(), chain(explained, repeat(NO_REASONS)), strict=False)
     places = []
-    for rank, (pair, reasons, contributions) in enumerate(by_place, 1):
+    for rank, (pair, (reasons, contributions)) in enumerate(by_place, 1):
         item, candidate_score = candidates[pair]
         persona, persona_score = None, None
         told: tuple[Reason, ...] = ()
         if (row := best[pair]) >= 0:
             persona, persona_score = personas[row], scores[pair]
-            parts = zip(reasons, contributions, strict=True)
-            told = tuple([Reason(interactions[at - first_interaction], amount) for at, amount in parts if at >= 0])
+            if reasons:
+                parts = zip(reasons, contributions, strict=True)
+                told = tuple(
+                    [Reason(interactions[at - first_interaction], amount) for at, amount in parts if at >= 0]
+                )
         places.append(Place(item, rank, pair + 1, final[pair], candidate_score, persona_score, persona, told))
     return places
 
