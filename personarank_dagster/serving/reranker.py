@@ -22,6 +22,7 @@ from personarank_dagster.serving.candidates import finite_scores, without_repeat
 from personarank_dagster.serving.following import Following
 from personarank_dagster.serving.given_histories import HistoryReader, Interaction
 from personarank_dagster.serving.published import Pointers, Published
+from personarank_dagster.serving.strings import Strings
 from personarank_dagster.storage.bucket import bucket_path
 from personarank_dagster.storage.encoder_directory import open_encoder
 from personarank_dagster.storage.tables import TABLE
@@ -135,22 +136,8 @@ class Reranker:
         return rows.row(0, named=True)
 
 
-class _Strings:
-    """Strings by their row, in one piece of memory: a tenth of what as many Python strings take."""
-
-    def __init__(self, values: pl.Series) -> None:
-        self._bytes = (values.str.join("").item() or "").encode()
-        ends = values.str.len_bytes().cum_sum().to_numpy()
-        # A view gives Python's own numbers, several times faster than numpy its.
-        self._bounds = np.append(np.int64(0), ends.astype(np.int64)).data
-
-    def __getitem__(self, row: int) -> str:
-        start, end = self._bounds[row], self._bounds[row + 1]
-        return self._bytes[start:end].decode()
-
-
 # Items of the cache's interactions, or places in a given history.
-_Names = _Strings | list[int]
+_Names = Strings | list[int]
 
 
 @dataclass(frozen=True)
@@ -165,8 +152,8 @@ class _Caches:
     window_by_user: Mapping[str, tuple[int, int]]
     row_by_item: Mapping[str, int]
     persona_windows: Windows
-    items: _Strings
-    personas: _Strings
+    items: Strings
+    personas: Strings
     encoder_path: Path | None
     version: str
     _loading: threading.Lock
@@ -193,8 +180,8 @@ class _Caches:
             window_by_user=_by_key(ranker.users["user_id"], ranker.users.select("start", "end")),
             row_by_item=_by_key(ranker.items["item_id"], ranker.items.select(row=pl.int_range(pl.len()))),
             persona_windows=Windows(*(np.append(ranker.items[side].to_numpy(), 0) for side in ("start", "end"))),
-            items=_Strings(interactions.index["item_id"]),
-            personas=_Strings(personas.index["unique_persona_id"]),
+            items=Strings(interactions.index["item_id"]),
+            personas=Strings(personas.index["unique_persona_id"]),
             encoder_path=encoder_path,
             version=_joint_name(versions),
             _loading=threading.Lock(),
@@ -260,7 +247,7 @@ def _places(
     found: OneList,
     interactions: Sequence[str | int],
     first_interaction: int,
-    personas: _Strings,
+    personas: Strings,
 ) -> list[Place]:
     """The first places; `interactions` are those of the profile, from `first_interaction` of the index on."""
     scores, best, final = found.scores.tolist(), found.best.tolist(), found.final.tolist()
