@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 3000
+EXPLORE_PORT ?= 8080
 
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: install demo test check fuzz torture ui docs-check bench bench-gpu clean
+.PHONY: install demo test check fuzz torture ui explore docs-check bench bench-gpu clean
 
 install: .venv/installed
 
@@ -44,6 +45,10 @@ torture: install
 
 ui: install
 	$(BIN)/personarank ui --port $(PORT)
+
+# The lists of the demo, side by side, with what is behind each place.
+explore: install
+	$(BIN)/personarank serve --port $(EXPLORE_PORT) --no-access-log --open
 
 # Every command and link in README and docs.
 docs-check: install

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import blends, caches, gpu, ingestion, reranking, start_up, storage, training
+from benchmarks import blends, caches, gpu, ingestion, reranking, service, start_up, storage, training
 
 SECTIONS: dict[str, Callable[[], None]] = {
     "blends": blends.main,
@@ -20,6 +20,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "rerank": reranking.main,
     "rerank_million_users": reranking.million,
     "rerank_one_user": reranking.served,
+    "service": service.main,
     "start_up": start_up.main,
     "storage": storage.main,
     "training": training.main,

@@ -273,6 +273,7 @@ def ui(port: int, read_only: bool, public_url: str | None) -> None:
 )
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line a request, on stdout.")
 @click.option("--log-ids", is_flag=True, help="Write user ids into these lines.")
+@click.option("--open", "in_browser", is_flag=True, help="Open the page in a browser.")
 @_project_options
 @_plain_errors
 def serve_command(

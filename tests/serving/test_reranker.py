@@ -91,6 +91,13 @@ def test_only_the_best_k_are_returned_with_the_same_explanations(out_root: Path)
     assert reranker.rerank("u4", []) == []
 
 
+def test_without_explanations_places_are_the_same_but_for_their_reasons(out_root: Path) -> None:
+    reranker = Reranker.open(out_root)
+    for k in (0, 2, None):
+        told = reranker.rerank("u4", LIST, k)
+        assert reranker.rerank("u4", LIST, k, explain=False) == [place._replace(reasons=()) for place in told]
+
+
 def test_an_unknown_user_keeps_the_candidates_and_is_told(out_root: Path) -> None:
     places = Reranker.open(out_root).rerank("nobody", LIST, k=2)
     assert [place.item_id for place in places] == ["i1", "i2"]
