@@ -202,6 +202,20 @@ def rollback(asset: str, partition: str, version: str | None, force: bool, as_js
 
 
 @main.command()
+@click.argument("partition")
+@click.argument("first")
+@click.argument("second")
+@_json_option
+@_project_options
+@_supervised
+def compare(partition: str, first: str, second: str, as_json: bool) -> None:
+    """Compare two versions of rerank_metrics of PARTITION, user by user: the lift of SECOND over FIRST."""
+    from personarank_dagster.command_line.comparisons import compare_and_report
+
+    compare_and_report(partition, first, second, as_json=as_json)
+
+
+@main.command()
 @click.option("--keep", type=click.IntRange(1), help="Newest versions to keep. [default: keep in data.yaml]")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @_json_option
