@@ -18,6 +18,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
     "rerank": reranking.main,
+    "rerank_blends": reranking.blends,
     "rerank_million_users": reranking.million,
     "rerank_one_user": reranking.served,
     "service": service.main,
