@@ -76,6 +76,10 @@ RERANKED: Schema = {
     "alpha": pl.Float64(),
 }
 
+DIGESTS: Schema = {"user_id": pl.String(), "digest": pl.UInt64()}
+
+HANDED_OVER: Schema = {"path": pl.String(), "rows": pl.Int64(), "bytes": pl.Int64()}
+
 METRICS: Schema = {
     "scenario": pl.String(),
     "users": pl.UInt32(),
