@@ -39,6 +39,8 @@ def parquet_settings(config: DatasetConfig) -> dict[str, object]:
     wanted=lambda config: config.export.redis is not None,
     format=lambda schema: TableFormat(schemas.DIGESTS, ["user_id"]),
     checks=(),
+    # A condition knows no configuration, and would ask for it everywhere.
+    automation_condition=None,
 )
 def key_value_lists(
     context: dg.AssetExecutionContext, reranked_candidates: pl.LazyFrame, project: ProjectResource
@@ -72,6 +74,8 @@ def key_value_lists(
     wanted=lambda config: config.export.parquet is not None,
     format=lambda schema: TableFormat(schemas.HANDED_OVER, ["path"]),
     checks=(),
+    # A condition knows no configuration, and would ask for it everywhere.
+    automation_condition=None,
 )
 def warehouse_lists(
     context: dg.AssetExecutionContext, reranked_candidates: pl.LazyFrame, project: ProjectResource
