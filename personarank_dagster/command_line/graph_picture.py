@@ -21,6 +21,7 @@ COLORS = {
     "training": "#f8d9b8",
     "caches": "#d8ecd0",
     "ranking": "#e8d5f0",
+    "handover": "#f5d6d6",
 }
 
 

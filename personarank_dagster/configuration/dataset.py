@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from personarank_dagster.configuration.export_settings import ExportConfig, load_export
 from personarank_dagster.configuration.out_roots import out_root_of
 from personarank_dagster.configuration.prepare_settings import PREPARED_FILES, PrepareConfig
 from personarank_dagster.configuration.public_scripts import PASSED_OVER
@@ -38,6 +39,7 @@ class DatasetConfig:
     rerank: RerankConfig
     data_path: Path
     bucket: str | None = None
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     @property
     def template(self) -> TextTemplate:
@@ -105,7 +107,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) -> DatasetConfig:
-    """Read the three YAML files of one dataset.
+    """Read the three YAML files of one dataset, and export.yaml where there is one.
 
     `out_root`, else $PERSONARANK_OUT_ROOT, replaces the configured `out_root` by `<that>/<name>`; USE_AMP=0 in the
     environment switches mixed precision off. A dataset that is called like a schema has that one.
@@ -131,6 +133,7 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
         rerank=_load_rerank(folder / name / "rerank.yaml"),
         data_path=data_path,
         bucket=place.bucket,
+        export=load_export(folder / name / "export.yaml"),
     )
 
 

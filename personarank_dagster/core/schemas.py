@@ -90,6 +90,10 @@ SIGNAL_NAMES = (
 
 RERANKED_BY_SIGNALS: Schema = {**RERANKED, "signals": pl.Struct(dict.fromkeys(SIGNAL_NAMES, pl.Float32()))}
 
+DIGESTS: Schema = {"user_id": pl.String(), "digest": pl.UInt64()}
+
+HANDED_OVER: Schema = {"path": pl.String(), "rows": pl.Int64(), "bytes": pl.Int64()}
+
 METRICS: Schema = {
     "scenario": pl.String(),
     "users": pl.UInt32(),

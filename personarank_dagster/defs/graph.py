@@ -6,6 +6,7 @@ import dagster as dg
 
 from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.defs.caches.assets import interaction_cache, persona_cache
+from personarank_dagster.defs.handover.assets import key_value_lists, warehouse_lists
 from personarank_dagster.defs.inputs.assets import (
     candidates,
     ground_truth,
@@ -26,6 +27,7 @@ all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
     trained_encoder,
     *(interaction_cache, persona_cache),
     *(reranked_candidates, rerank_metrics, metrics_report),
+    *(key_value_lists, warehouse_lists),
 ]
 
 check_declarations({asset.key.path[-1]: asset for asset in all_assets if isinstance(asset, dg.AssetsDefinition)})

@@ -1,11 +1,13 @@
 """The description of the service: `/openapi.json`, made from the types of requests and answers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from personarank_dagster import __version__
 from personarank_dagster.service.messages import Readiness, Refusal, RerankAnswer, RerankRequest
+from personarank_dagster.service.settings import Limits
 
 REF = "#/components/schemas/{name}"
 TYPES = (RerankRequest, RerankAnswer, Refusal, Readiness)
@@ -22,23 +24,46 @@ WRONG = {
 }
 
 
-def document() -> dict[str, Any]:
-    """The whole description, as OpenAPI 3.1."""
+def document(datasets: Sequence[str], limits: Limits) -> dict[str, Any]:
+    """The whole description, as OpenAPI 3.1, for a service of these datasets."""
     _, schemas = msgspec.json.schema_components(TYPES, ref_template=REF)
+    _complete(schemas, datasets, limits)
     token = {"token": {"type": "http", "scheme": "bearer", "description": "where the service has one"}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "personarank", "version": __version__, "description": "Reranking by personas."},
-        "paths": {**_reranking(), **_state(), **_exploring()},
+        "paths": {**_reranking(), **_state(), **_exploring(several=len(datasets) > 1)},
         "components": {"schemas": schemas, "securitySchemes": token},
         "security": [{}, {"token": []}],
     }
+
+
+def _complete(schemas: dict[str, Any], datasets: Sequence[str], limits: Limits) -> None:
+    """Add the rules that the types do not hold."""
+    request = schemas["RerankRequest"]
+    fields, nothing = request["properties"], {"type": "null"}
+    fields["candidates"]["maxItems"] = limits.candidates
+    for kind in fields["history"]["anyOf"]:
+        if kind.get("type") == "array":
+            kind["maxItems"] = limits.history
+    one_of = {"user": {"type": "string"}, "history": {"type": "array"}}
+    request["oneOf"] = [
+        {"required": [name], "properties": {name: kind, **{other: nothing for other in one_of if other != name}}}
+        for name, kind in one_of.items()
+    ]
+    if len(datasets) > 1:
+        request["required"].append("dataset")
+        fields["dataset"] = {"type": "string", "examples": list(datasets)}
+    for kind in schemas["HistoryItem"]["properties"]["timestamp"]["anyOf"]:
+        if kind.get("type") == "string":
+            kind["format"] = "date-time"
 
 
 def _reranking() -> dict[str, Any]:
     one = _operation("Rerank a list.", _json(RerankAnswer), body=_json(RerankRequest))
     lines = {"application/x-ndjson": {"schema": {"type": "string"}}}
     batch = _operation("Rerank many lists: a request a line in, an answer or an error a line out.", lines, body=lines)
+    batch["requestBody"]["required"] = False
     return {"/v1/rerank": {"post": one}, "/v1/rerank/batch": {"post": batch}}
 
 
@@ -54,11 +79,11 @@ def _state() -> dict[str, Any]:
     }
 
 
-def _exploring() -> dict[str, Any]:
+def _exploring(*, several: bool) -> dict[str, Any]:
     anything = {"application/json": {"schema": {"type": "object"}}}
 
     def get(told: str, *names: str) -> dict[str, Any]:
-        return {"get": _operation(told, anything, parameters=[_parameter(name) for name in names])}
+        return {"get": _operation(told, anything, parameters=[_parameter(name, several) for name in names])}
 
     return {
         "/v1/datasets": get("Datasets, versions and metrics of all users."),
@@ -77,12 +102,13 @@ def _operation(told: str, content: dict[str, Any], **more: Any) -> dict[str, Any
     return {"summary": told, "responses": responses, **more}
 
 
-def _parameter(name: str) -> dict[str, Any]:
+def _parameter(name: str, several: bool) -> dict[str, Any]:
     schemas: dict[str, Any] = {
         "moved": {"enum": ["up", "down", "any"]},
         "top": {"type": "integer", "minimum": 1, "maximum": 100},
     }
-    return {"name": name, "in": "query", "schema": schemas.get(name, {"type": "string"})}
+    required = name == "user" or (name == "dataset" and several)
+    return {"name": name, "in": "query", "required": required, "schema": schemas.get(name, {"type": "string"})}
 
 
 def _json(kind: type) -> dict[str, Any]:

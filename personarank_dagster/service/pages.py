@@ -16,6 +16,7 @@ from personarank_dagster.service.datasets import Datasets
 from personarank_dagster.service.explore import Explorer, parse_query
 from personarank_dagster.service.messages import encode
 from personarank_dagster.service.openapi import document
+from personarank_dagster.service.settings import Limits
 
 HTML, SCRIPT = b"text/html; charset=utf-8", b"text/javascript; charset=utf-8"
 DOCS = "<!doctype html><html lang=en><meta charset=utf-8><title>personarank: API</title><h1>personarank: API</h1>"
@@ -23,15 +24,15 @@ DOCS = "<!doctype html><html lang=en><meta charset=utf-8><title>personarank: API
 Give = Callable[[dict[str, str]], Any]
 
 
-def page_routes(datasets: Datasets) -> dict[str, Route]:
+def page_routes(datasets: Datasets, limits: Limits) -> dict[str, Route]:
     """All of them; what holds no data needs no token."""
-    explorer, description = Explorer(datasets), encode(document())
+    explorer, described = Explorer(datasets), document([*datasets.by_name], limits)
     page, script = (files(__package__).joinpath("page", name).read_bytes() for name in ("index.html", "page.js"))
     return {
         "/": _static(page, HTML),
         "/page.js": _static(script, SCRIPT),
-        "/docs": _static(_docs(document()).encode(), HTML),
-        "/openapi.json": _static(description, b"application/json"),
+        "/docs": _static(_docs(described).encode(), HTML),
+        "/openapi.json": _static(encode(described), b"application/json"),
         "/v1/datasets": _data(explorer.datasets),
         "/v1/users": _data(explorer.users),
         "/v1/users/random": _data(explorer.random_user),

@@ -112,7 +112,7 @@ class Worker:
         impressions = Impressions(settings.impressions) if settings.impressions else None
         log = Lines(sys.stdout.fileno()) if settings.access_log else None
         answerer = Answerer(datasets, settings.limits, Arms(settings.share, settings.shadow), counters, impressions)
-        server = uvicorn.Server(_config(Service(settings, answerer, log, page_routes(datasets))))
+        server = uvicorn.Server(_config(Service(settings, answerer, log, page_routes(datasets, settings.limits))))
         return cls(server, datasets, settings, log, impressions)
 
     async def run(self, listener: socket.socket) -> None:

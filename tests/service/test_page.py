@@ -119,6 +119,12 @@ def test_the_page_may_load_nothing_from_elsewhere(shown: Server) -> None:
     assert "innerHTML" not in shown.request("GET", "/page.js")[1]
 
 
+def test_the_description_holds_the_limits_of_the_service(shown: Server) -> None:
+    request = shown.request("GET", "/openapi.json")[1]["components"]["schemas"]["RerankRequest"]
+    assert request["properties"]["candidates"]["maxItems"] == 1000
+    assert [one["required"] for one in request["oneOf"]] == [["user"], ["history"]]
+
+
 def test_the_description_names_every_route(shown: Server) -> None:
     described = shown.request("GET", "/openapi.json")[1]
     assert described["openapi"] == "3.1.0"

@@ -220,11 +220,13 @@ def _selection_syntax(select: str) -> str:
 
 
 def _configured(project: ProjectResource, asset: str, partition: str) -> bool:
-    """Whether the asset and all that it comes from have the raw files that they cannot do without."""
+    """Whether the asset is wanted, and it and all that it comes from have the raw files that they need."""
     if partition == UNPARTITIONED:
         return True
-    raw_files = project.dataset(partition).data.raw_files
-    lacks = any(key not in raw_files for key in declared(asset).raw)
+    config = project.dataset(partition)
+    if not declared(asset).wanted(config):
+        return False
+    lacks = any(key not in config.data.raw_files for key in declared(asset).raw)
     return not lacks and all(_configured(project, upstream, partition) for upstream in declared(asset).upstream)
 
 

@@ -66,6 +66,7 @@ class Declaration:
     `optional_raw` those that it also reads where they are configured; settings leave some of both `unread`.
     `settings` and `contents` give what else decides its result: values by name, and names of models and other files
     (see `snapshots`). `code_version` counts up when its code gives another result for the same inputs.
+    Where it is not `wanted`, no run makes it unless it is named.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Declaration:
     format: Callable[[SchemaName], OutputFormat[Any]]
     checks: tuple[Check, ...]
     partitioned: bool
+    wanted: Callable[[DatasetConfig], bool]
 
     def inputs_of(self, config: DatasetConfig) -> list[str]:
         """Names of all contents that it is made from, but for those of other assets."""
@@ -142,6 +144,7 @@ def graph_asset(
     unread: Callable[[DatasetConfig], tuple[str, ...]] = lambda config: (),
     contents: Callable[[DatasetConfig], tuple[str, ...]] = lambda config: (),
     code_version: str = "1",
+    wanted: Callable[[DatasetConfig], bool] = lambda config: True,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare the decorated function as an asset, with what all assets of the graph share unless options say else."""
@@ -159,6 +162,7 @@ def graph_asset(
             format=format,
             checks=checks,
             partitioned="partitions_def" not in options,
+            wanted=wanted,
         )
         shared: dict[str, Any] = {
             "partitions_def": dataset_partitions,

@@ -283,6 +283,7 @@ def test_every_job_covers_what_its_name_says() -> None:
         return {key.path[-1] for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys}
 
     caches, ranking = {"interaction_cache", "persona_cache"}, {"reranked_candidates", "rerank_metrics"}
+    ranking |= {"key_value_lists", "warehouse_lists"}
     assert assets("full_refresh_job") == set(asset_names(partitioned=True))
     assert assets("data_validation_job") == set(INPUTS)
     assert assets("retrain_job") == {"trained_encoder"} | caches | ranking
