@@ -56,9 +56,13 @@ def lineage(read: Mapping[str, Version]) -> dict[str, str]:
 
 def current_inputs(project: ProjectResource, asset: str, partition: str) -> dict[str, Version]:
     """Current versions of what the asset is made from, by the names that its provenance has for them."""
-    outputs = project.all_outputs() if partition == UNPARTITIONED else {partition: project.outputs(partition)}
+    if partition == UNPARTITIONED:
+        outputs, names = project.all_outputs(), list(declared(asset).upstream)
+    else:
+        outputs = {partition: project.outputs(partition)}
+        names = declared(asset).reads(project.dataset(partition))
     found: dict[str, Version] = {}
-    for upstream, (key, of_dataset) in product(declared(asset).upstream, outputs.items()):
+    for upstream, (key, of_dataset) in product(names, outputs.items()):
         # What one dataset lost costs no other, nor what is made of all of them.
         with suppress(StorageError) if partition == UNPARTITIONED else nullcontext():
             if version := of_dataset.versions(upstream).find_current():

@@ -29,6 +29,7 @@ from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
 from personarank_dagster.defs.ranking.examples import example_lists
 from personarank_dagster.defs.ranking.pictures import alpha_curve, metric_bars, movement, report_lines
+from personarank_dagster.preparation.split import split_of_table
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking import ranker as ranking
 from personarank_dagster.ranking.blending import Alpha, Blend, measure
@@ -50,7 +51,8 @@ def ranking_settings(config: DatasetConfig) -> dict[str, object]:
     group="ranking",
     kinds={"numpy"},
     optional_raw=("gt",),
-    unread=lambda config: ("gt",) if isinstance(config.rerank.alpha, float | int) else (),
+    instead=("split",),
+    unread=lambda config: ("gt", "split") if isinstance(config.rerank.alpha, float | int) else (),
     settings=ranking_settings,
     code_version="3",
     format=lambda schema: RerankedFormat(schemas.RERANKED, exports={f"rerank/{RERANKED_LINES}": RERANKED_LINES}),
@@ -61,6 +63,7 @@ def reranked_candidates(
     candidates: pl.LazyFrame,
     interaction_cache: VectorTable,
     persona_cache: VectorTable,
+    split: pl.DataFrame | None,
     project: ProjectResource,
     gpu: GpuResource,
 ) -> dg.MaterializeResult[Any]:
@@ -74,7 +77,8 @@ def reranked_candidates(
     config = step.config
     check_one_encoder(step)
     ranker = _ranker(_rules(config), interaction_cache, persona_cache, gpu)
-    blend, quarantined = _blend(step, ranker, candidates)
+    held_out = None if split is None else split_of_table(split).ground_truth
+    blend, quarantined = _blend(step, ranker, candidates, held_out)
     parts = (ranker.rerank(block, blend.alphas_of) for block in ranking.blocks(candidates))
     reranked = spool(parts, config.data.out_root / "scratch")
     numbers = {
@@ -254,13 +258,16 @@ def _scorer(gpu: GpuResource) -> Callable[..., ranking.PersonaScores]:
     return score_on_device(gpu.torch_device())
 
 
-def _blend(step: Step, ranker: Ranker, candidates: pl.LazyFrame) -> tuple[Blend, dict[str, Any]]:
+def _blend(
+    step: Step, ranker: Ranker, candidates: pl.LazyFrame, truth: pl.DataFrame | None
+) -> tuple[Blend, dict[str, Any]]:
     """The configured blend, and metadata. Raises ConfigError if there is nothing to choose it by."""
     config = step.config
     if config.rerank.alpha != "auto":
         return Blend(config.rerank.alpha), {}
     raw = step.raw_files()
-    truth = raw.optional("gt", ingestion.read_ground_truth)
+    if truth is None:
+        truth = raw.optional("gt", ingestion.read_ground_truth)
     if truth is None:
         raise ConfigError(
             f"{config.data_path.with_name('rerank.yaml')}: alpha must be a number in [0, 1] where data.yaml names no "
