@@ -11,6 +11,7 @@ from personarank_dagster.command_line.preparation import export_prepared
 from personarank_dagster.core import schemas
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import Outcome, execute, plan_run
+from personarank_dagster.defs.ranking.explanations import _evidence
 from personarank_dagster.preparation.stand_in import StandIn
 from personarank_dagster.raw import ingestion
 from tests.preparation.test_run import SETTINGS, dataset, served
@@ -55,6 +56,9 @@ def test_every_table_of_the_graph_is_made_of_raw_reviews(instance: dg.DagsterIns
     assert set(table("ground_truth").rows()) == {(f"user-{user}", f"item-{(user + 4) % 6}") for user in range(4)}
     assert table("candidates")["user_id"].n_unique() == 4
     assert plan_run(defs, project, "amazon", select=MADE).reasons == {}
+    rests_on = _evidence(project, "amazon")
+    assert set().union(*rests_on.values()) <= set(table("reviews")["review_id"])
+    assert rests_on.keys() == set(table("personas")["unique_persona_id"])
 
 
 def test_what_was_used_is_metadata_of_the_run_and_of_all_runs(instance: dg.DagsterInstance, server: StandIn) -> None:
