@@ -6,7 +6,7 @@ EXPLORE_PORT ?= 8080
 
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: install demo test check fuzz torture ui explore docs-check bench bench-gpu clean
+.PHONY: install demo demo-reviews test check fuzz torture ui explore docs-check bench bench-gpu clean
 
 install: .venv/installed
 
@@ -21,6 +21,15 @@ demo: install
 	$(BIN)/personarank run --partition all
 	@echo
 	@echo "Open the Dagster UI with the runs of this demo: make ui, then http://127.0.0.1:$(PORT)"
+
+# Generated raw reviews to reranked lists and metrics. The server is a stand-in: no language model, and needs none.
+demo-reviews: install
+	$(BIN)/personarank sample-reviews --out outputs/from-reviews/raw
+	@$(BIN)/personarank llm-stand-in --port 8391 & server=$$!; trap "kill $$server" EXIT; \
+	  $(BIN)/personarank run --config-dir examples/from-reviews
+	@echo
+	@echo "Now with a language model: base_url and model of its server in examples/from-reviews/gear/prepare.yaml, then"
+	@echo "  $(BIN)/personarank run --config-dir examples/from-reviews"
 
 # Two processes, a file of tests in one of them; each with one thread, so that they do not take turns.
 test: check

@@ -19,6 +19,8 @@ SIGNAL_KINDS = {
     "personas": ("best_persona", "two_best_personas", "all_personas", "best_pair", "every_interaction"),
     "popularity": ("popularity",),
 }
+# Of those that a persona rests on.
+SHOWN_REVIEWS = 3
 
 
 def explain_and_report(partition: str, user_id: str, *, top: int, as_json: bool) -> None:
@@ -77,7 +79,13 @@ def _persona(place: dict[str, Any]) -> str:
     if place["unique_persona_id"] is None:
         return "[dim]none: ranked by the retriever's score alone[/]"
     name, why = _cut(place["persona"], RATIONALE_LENGTH), _cut(place["rationale"], RATIONALE_LENGTH)
-    return f"[bold]{name}[/] ({place['persona_score']:.2f})\n{why}"
+    rests = f"\n[dim]rests on {escape(_listed(place['evidence']))}[/]" if place["evidence"] else ""
+    return f"[bold]{name}[/] ({place['persona_score']:.2f})\n{why}{rests}"
+
+
+def _listed(review_ids: list[str]) -> str:
+    more = len(review_ids) - SHOWN_REVIEWS
+    return ", ".join(review_ids[:SHOWN_REVIEWS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _reasons(place: dict[str, Any]) -> str:
