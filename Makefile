@@ -21,9 +21,9 @@ demo: install
 	@echo
 	@echo "Open the Dagster UI with the runs of this demo: make ui, then http://127.0.0.1:$(PORT)"
 
-# Two processes, a file of tests in one of them; each with one thread, so that they do not take turns.
+# Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check
