@@ -31,9 +31,9 @@ demo-reviews: install
 	@echo "Now with a language model: base_url and model of its server in examples/from-reviews/gear/prepare.yaml, then"
 	@echo "  $(BIN)/personarank run --config-dir examples/from-reviews"
 
-# Two processes, a file of tests in one of them; each with one thread, so that they do not take turns.
+# Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check

@@ -3,7 +3,6 @@
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -21,12 +20,11 @@ TRAINED = ("run", "--partition", "amazon", "--select", "+trained_encoder")
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorkspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> TinyWorkspace:
     workspace = TinyWorkspace(tmp_path_factory.mktemp("ranks"))
     settings = {"tune: head": "tune: full", "num_gpus: 1": "num_gpus: 2", "negatives: catalogue": "negatives: batch"}
     edit(workspace.folder / "configs/amazon/train.yaml", settings)
-    yield workspace
-    workspace.close()
+    return workspace
 
 
 def test_a_failing_rank_fails_the_asset_with_its_own_error(workspace: TinyWorkspace) -> None:
