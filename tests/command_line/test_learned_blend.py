@@ -1,7 +1,6 @@
 """The whole way with `blend: learned`, by the commands that a user types, on a sample that is large enough."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
@@ -19,15 +18,14 @@ Lists = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorkspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> TinyWorkspace:
     workspace = TinyWorkspace(tmp_path_factory.mktemp("learned"))
     write_sample_files(workspace.folder / "data" / "1", num_users=NUM_USERS, seed=1)
     _run(workspace)
     edit(workspace.folder / "configs/amazon/rerank.yaml", {"alpha: 0.5": "blend: learned"})
     edit(workspace.folder / "configs/amazon/train.yaml", {"loss: personas": "loss: listwise\npairs: histories"})
     _run(workspace)
-    yield workspace
-    workspace.close()
+    return workspace
 
 
 @pytest.fixture(scope="module")
