@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import caches, gpu, ingestion, reranking, start_up, storage, training
+from benchmarks import caches, gpu, ingestion, preparation, reranking, start_up, storage, training
 
 SECTIONS: dict[str, Callable[[], None]] = {
     "caches": caches.main,
@@ -16,6 +16,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "gpu": gpu.main,
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
+    "preparation": preparation.main,
     "rerank": reranking.main,
     "rerank_million_users": reranking.million,
     "rerank_one_user": reranking.served,
