@@ -7,7 +7,18 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import blends, caches, gpu, ingestion, reranking, service, start_up, storage, training
+from benchmarks import (
+    blends,
+    caches,
+    gpu,
+    ingestion,
+    preparation,
+    reranking,
+    service,
+    start_up,
+    storage,
+    training,
+)
 
 SECTIONS: dict[str, Callable[[], None]] = {
     "blends": blends.main,
@@ -17,6 +28,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "gpu": gpu.main,
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
+    "preparation": preparation.main,
     "rerank": reranking.main,
     "rerank_blends": reranking.blends,
     "rerank_million_users": reranking.million,
