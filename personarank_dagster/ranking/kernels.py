@@ -269,24 +269,25 @@ def _fill_row(floats: FloatArray, vectors: Bits, row: int) -> None:
 
 
 @in_lanes
-def _dot_four(matrix: FloatArray, first: int, vectors: Bits, row: int) -> Any:
-    """Products of a vector with four rows of a matrix: read once, it is used four times."""
-    a = b = c = d = np.float32(0)
+def _dot_five(matrix: FloatArray, first: int, vectors: Bits, row: int) -> Any:
+    """Products of a vector with five rows of a matrix: read once, it is used five times. Ten is a usual profile."""
+    a = b = c = d = e = np.float32(0)
     for column in range(matrix.shape[1]):
         value = _float_of(vectors[row, column])
         a += matrix[first, column] * value
         b += matrix[first + 1, column] * value
         c += matrix[first + 2, column] * value
         d += matrix[first + 3, column] * value
-    return a, b, c, d
+        e += matrix[first + 4, column] * value
+    return a, b, c, d, e
 
 
 @in_lanes
 def _fill_cosines(cosines: FloatArray, interactions: FloatArray, vectors: Bits, row: int) -> None:
-    """Cosines of interactions with a persona; their number is a multiple of four, those beyond the last are 0."""
-    for first in range(0, len(cosines), 4):
-        four = _dot_four(interactions, first, vectors, row)
-        cosines[first], cosines[first + 1], cosines[first + 2], cosines[first + 3] = four
+    """Cosines of interactions with a persona; their number is a multiple of five, those beyond the last are 0."""
+    for first in range(0, len(cosines), 5):
+        five = _dot_five(interactions, first, vectors, row)
+        cosines[first], cosines[first + 1], cosines[first + 2], cosines[first + 3], cosines[first + 4] = five
 
 
 @in_lanes
@@ -345,7 +346,7 @@ def signals_of_list(
 ) -> float:
     """`score_list` with the persona signals of every pair: `signals` (pairs, persona signals).
 
-    `cosines` (pairs, interactions) are those with the best persona; there is room for a multiple of four.
+    `cosines` (pairs, interactions) are those with the best persona; there is room for a multiple of five.
     """
     if start == end:
         signals[:], best[:] = np.nan, -1
@@ -393,7 +394,7 @@ def _reasons_by_cosines(
 
 @compiled
 def _room_for_cosines(num_pairs: int, num_interactions: int) -> FloatArray:
-    return np.empty((num_pairs, (num_interactions + 3) // 4 * 4), np.float32)
+    return np.empty((num_pairs, (num_interactions + 4) // 5 * 5), np.float32)
 
 
 @in_lanes
