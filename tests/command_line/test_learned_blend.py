@@ -12,7 +12,7 @@ from personarank_dagster.sample.files import write_sample_files
 from personarank_dagster.storage.tables import TABLE
 from tests.killable import TinyWorkspace, edit
 
-NUM_USERS = 200
+NUM_USERS = 160
 LIST_METRICS = {"COVERAGE@10", "GINI@10", "NOVELTY@10", "DIVERSITY@10"}
 Lists = list[dict[str, Any]]
 
@@ -22,8 +22,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> TinyWorkspace:
     workspace = TinyWorkspace(tmp_path_factory.mktemp("learned"))
     write_sample_files(workspace.folder / "data" / "1", num_users=NUM_USERS, seed=1)
     _run(workspace)
-    edit(workspace.folder / "configs/amazon/rerank.yaml", {"alpha: 0.5": "blend: learned"})
-    edit(workspace.folder / "configs/amazon/train.yaml", {"loss: personas": "loss: listwise\npairs: histories"})
+    edit(workspace.folder / "configs/amazon/rerank.yaml", {"blend: alpha": "blend: learned"})
+    edit(
+        workspace.folder / "configs/amazon/train.yaml",
+        {"loss: personas": "loss: listwise", "pairs: selections": "pairs: histories"},
+    )
     _run(workspace)
     return workspace
 
