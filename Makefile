@@ -2,17 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 3000
+EXPLORE_PORT ?= 8080
 
 export DAGSTER_HOME := $(CURDIR)
 
-.PHONY: install demo test check fuzz torture ui docs-check bench bench-gpu clean
+.PHONY: install demo demo-reviews test check fuzz torture ui explore docs-check bench bench-gpu clean
 
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,s3,postgres,kubernetes]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,s3,redis,postgres,kubernetes]'
 	@touch $@
 
 # Both sample datasets from raw files to metrics, with a real encoder, on the CPU.
@@ -21,9 +22,18 @@ demo: install
 	@echo
 	@echo "Open the Dagster UI with the runs of this demo: make ui, then http://127.0.0.1:$(PORT)"
 
-# Two processes, a file of tests in one of them; each with one thread, so that they do not take turns.
+# Generated raw reviews to reranked lists and metrics. The server is a stand-in: no language model, and needs none.
+demo-reviews: install
+	$(BIN)/personarank sample-reviews --out outputs/from-reviews/raw
+	@$(BIN)/personarank llm-stand-in --port 8391 & server=$$!; trap "kill $$server" EXIT; \
+	  $(BIN)/personarank run --config-dir examples/from-reviews
+	@echo
+	@echo "Now with a language model: base_url and model of its server in examples/from-reviews/gear/prepare.yaml, then"
+	@echo "  $(BIN)/personarank run --config-dir examples/from-reviews"
+
+# Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check
@@ -44,6 +54,10 @@ torture: install
 
 ui: install
 	$(BIN)/personarank ui --port $(PORT)
+
+# The lists of the demo, side by side, with what is behind each place.
+explore: install
+	$(BIN)/personarank serve --port $(EXPLORE_PORT) --no-access-log --open
 
 # Every command and link in README and docs.
 docs-check: install

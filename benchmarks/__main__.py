@@ -7,18 +7,33 @@ from datetime import UTC, datetime
 
 import torch
 
-from benchmarks import caches, gpu, ingestion, reranking, start_up, storage, training
+from benchmarks import (
+    blends,
+    caches,
+    gpu,
+    ingestion,
+    preparation,
+    reranking,
+    service,
+    start_up,
+    storage,
+    training,
+)
 
 SECTIONS: dict[str, Callable[[], None]] = {
+    "blends": blends.main,
     "caches": caches.main,
     "refresh": caches.refresh,
     "large_caches": caches.large,
     "gpu": gpu.main,
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
+    "preparation": preparation.main,
     "rerank": reranking.main,
+    "rerank_blends": reranking.blends,
     "rerank_million_users": reranking.million,
     "rerank_one_user": reranking.served,
+    "service": service.main,
     "start_up": start_up.main,
     "storage": storage.main,
     "training": training.main,

@@ -25,6 +25,7 @@ from personarank_dagster.encoding.train import training_tables
 from personarank_dagster.encoding.training.activations import Activations
 from personarank_dagster.encoding.training.batches import PairCollator, TrainingData, training_data
 from personarank_dagster.encoding.training.models import EncoderModel
+from personarank_dagster.encoding.training.neighbours import Neighbourhood
 
 POOL, ROUNDS, MINI_BATCH = 1_024, 3, 64
 
@@ -68,7 +69,8 @@ class Trial:
         tables = training_tables(config, inputs.personas, inputs.histories, inputs.selections)
         self.interactions = config.template.interaction_texts(tables.liked).to_list()
         self.personas = config.template.persona_texts(tables.personas).to_list()
-        near = np.full((len(tables.pairs.frame), 1), -1)
+        none = np.full((len(tables.pairs.frame), 1), -1)
+        near = Neighbourhood(none, np.zeros((len(none), 2), np.float32))
         self.data: TrainingData = training_data(
             tables.pairs, np.arange(len(self.interactions)), tables.personas, near
         )

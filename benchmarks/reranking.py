@@ -19,7 +19,10 @@ from personarank_dagster.core import schemas
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.defs.graph import output_format
 from personarank_dagster.ranking import metrics
+from personarank_dagster.ranking.blending import NUM_FOLDS, Blend
+from personarank_dagster.ranking.cross_fitting import LearnedBlend
 from personarank_dagster.ranking.ranker import Ranker, VectorTable, blocks, order_pairs
+from personarank_dagster.ranking.signals import SIGNALS, item_counts
 from personarank_dagster.serving.reranker import Reranker
 from personarank_dagster.storage.reranked import spool
 from personarank_dagster.storage.versions import Provenance, VersionStore
@@ -62,6 +65,30 @@ def served() -> None:
             print(
                 f"one user, {SERVED_ITEMS:,} items x {PERSONAS} x 1,024, {round_name}: {p50:.0f} us, p99 {p99:.0f} us"
             )
+
+
+def blends() -> None:
+    """Lists by a learned blend against those by one weight, from candidates to a table, in turns, on all cores."""
+    rng = np.random.default_rng(0)
+    interactions = VectorTable(_vectors(rng, USERS * INTERACTIONS, 384), _interaction_index(USERS))
+    personas = VectorTable(_vectors(rng, ITEMS * PERSONAS, 384), _index(ITEMS, PERSONAS, "item_id"))
+    _, _, candidates = _candidates(USERS, rng)
+    ranker = Ranker.of(interactions, personas, k=INTERACTIONS, gamma=GAMMA)
+    counts = item_counts(candidates)
+    weights = rng.normal(size=len(SIGNALS))
+    learned = LearnedBlend(weights, np.tile(weights, (NUM_FOLDS, 1)), pl.Series(dtype=pl.String), counts)
+    ways = {"one weight": Blend(ALPHA), "learned": learned}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(ROUNDS + 1):
+        for name, blend in ways.items():
+            started = time.perf_counter()
+            for block in blocks(candidates):
+                blend.rerank(ranker, block)
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    ratio = statistics.median(seconds["learned"]) / statistics.median(seconds["one weight"])
+    told = ", ".join(f"{name} {statistics.median(each):.2f} s" for name, each in seconds.items())
+    print(f"{USERS:,} users x {CANDIDATES} x {PERSONAS}, 384 dimensions: {told}; {ratio:.2f} times")
 
 
 def million() -> None:

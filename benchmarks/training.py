@@ -24,6 +24,7 @@ from personarank_dagster.encoding.encoder import load_model
 from personarank_dagster.encoding.train import training_tables
 from personarank_dagster.encoding.training.batches import PairBatches, PairCollator, training_data
 from personarank_dagster.encoding.training.models import EncoderModel
+from personarank_dagster.encoding.training.neighbours import Neighbourhood
 
 PAIRS, ROUNDS, LARGE_BATCH = 8, 2, 1024
 
@@ -39,7 +40,8 @@ class Trial:
         tables = training_tables(inputs.config, inputs.personas, inputs.histories, inputs.selections)
         self.interactions = self.config.template.interaction_texts(tables.liked).to_list()
         self.personas = self.config.template.persona_texts(tables.personas).to_list()
-        near = np.full((len(tables.pairs.frame), 1), -1)
+        none = np.full((len(tables.pairs.frame), 1), -1)
+        near = Neighbourhood(none, np.zeros((len(none), 2), np.float32))
         rows = np.arange(len(self.interactions))
         self.data = training_data(tables.pairs, rows, tables.personas, near)
         settings = {"tune": "full", "negatives": "batch", "mask_same_item": False, "dropout": dropout}

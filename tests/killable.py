@@ -1,16 +1,16 @@
 """A tiny dataset with a tiny encoder, whose runs are real processes that take seconds."""
 
+import atexit
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from personarank_dagster.defs.automation.runs import REPORT
@@ -19,9 +19,9 @@ from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.sample.files import write_sample_files
 from personarank_dagster.sample.generator import SampleDataset
 from personarank_dagster.storage.versions import Version, VersionStore
+from tests.forked import ROOT, environment, personarank
 from tests.tiny_models import write_tiny_model
 
-ROOT = Path(__file__).parents[1]
 # Settings that make a training of many short steps, with a checkpoint after each.
 TRAINING = {"batch_size: 128": "batch_size: 4", "max_len: 256": "max_len: 32", "max_steps: 400": "max_steps: 12"}
 CHECKPOINTS = {"checkpoint_seconds: 60": "checkpoint_seconds: 0"}
@@ -35,73 +35,32 @@ class Ended:
     output: str
 
 
-class Forker:
-    """A process that runs `personarank` in forked ones, one at a time, in a folder."""
-
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
-        self.folder = folder
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.forker"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def call(
-        self,
-        *arguments: str,
-        moment: Callable[[], bool] | None = None,
-        constants: dict[str, float] | None = None,
-    ) -> Ended:
-        """Run `personarank`, with other constants in its modules; with a moment, kill it as soon as that is true."""
-        output = self.folder / f"output-{self._process.pid}.txt"
-        assert self._process.stdin
-        assert self._process.stdout
-        request = {"arguments": arguments, "output": str(output), "constants": constants or {}}
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        pid = int(self._process.stdout.readline())
-        if moment:
-            with suppress(ProcessLookupError):
-                while not moment():
-                    os.kill(pid, 0)
-                    time.sleep(0.001)
-                os.kill(pid, signal.SIGKILL)
-        return Ended(int(self._process.stdout.readline()), output.read_text())
-
-    def close(self) -> None:
-        self._process.communicate()
-
-
 class TinyWorkspace:
     """A folder with a Dagster instance and one dataset, `amazon`, with raw files of seed 1 and of seed 2."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        made, model = _raw_files_and_model()
         shutil.copy(ROOT / "dagster.yaml", folder)
-        for seed in (1, 2):
-            write_sample_files(folder / "data" / str(seed), num_users=8, seed=seed)
-        model = write_tiny_model(folder / "tiny", _words(SampleDataset("amazon", 8, 1)))
+        shutil.copytree(made / "data", folder / "data")
         shutil.copytree(ROOT / "configs" / "amazon", folder / "configs" / "amazon")
         edit(folder / "configs/amazon/data.yaml", {"../../data/sample/": "../../data/1/"})
         edit(folder / "configs/amazon/train.yaml", {"bundled:all-MiniLM-L6-v2": model} | TRAINING | CHECKPOINTS)
-        self._forker = self.forker()
-        self.call, self.close = self._forker.call, self._forker.close
 
-    def forker(self) -> Forker:
-        """Another process that runs `personarank` here."""
-        return Forker(self.folder, self.environment())
-
-    def environment(self) -> dict[str, str]:
-        unwanted = {"DAGSTER_HOME", "PERSONARANK_CONFIG_DIR", "PERSONARANK_OUT_ROOT"}
-        kept = {key: value for key, value in os.environ.items() if key not in unwanted}
-        return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    def call(
+        self,
+        *arguments: str,
+        moment: Callable[[], bool] | None = None,
+        constants: Mapping[str, float] | None = None,
+    ) -> Ended:
+        """Run `personarank`, with other constants in its modules; with a moment, kill it as soon as that is true."""
+        ended = personarank(arguments, folder=self.folder, moment=moment, constants=constants)
+        return Ended(ended.returncode, ended.stdout + ended.stderr)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `personarank` as a user does."""
         command = [Path(sys.executable).parent / "personarank", *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment(), stdout=subprocess.DEVNULL)
+        return subprocess.Popen(command, cwd=self.folder, env=environment(), stdout=subprocess.DEVNULL)
 
     def use(self, *, data_seed: int, train_seed: int) -> None:
         """Take other raw files, another seed of the training."""
@@ -154,6 +113,16 @@ def sight(folder: Path, pattern: str, times: int = 1) -> Callable[[], bool]:
         return len(new - old) >= times
 
     return seen
+
+
+@cache
+def _raw_files_and_model() -> tuple[Path, str]:
+    """What all such folders begin with, made once: raw files of both seeds, and an encoder that knows their words."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    for seed in (1, 2):
+        write_sample_files(folder / "data" / str(seed), num_users=8, seed=seed)
+    return folder, write_tiny_model(folder / "tiny", _words(SampleDataset("amazon", 8, 1)))
 
 
 def _words(data: SampleDataset) -> list[str]:

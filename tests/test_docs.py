@@ -14,9 +14,16 @@ import yaml
 
 from personarank_dagster.command_line.cli import main
 from personarank_dagster.configuration.prepare_settings import PrepareConfig
-from personarank_dagster.configuration.settings import RAW_FILE_KEYS, RerankConfig, ScheduleConfig, TrainConfig
+from personarank_dagster.configuration.settings import (
+    RAW_FILE_KEYS,
+    RerankConfig,
+    RetrieverConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from personarank_dagster.configuration.strict_yaml import load_yaml
 from personarank_dagster.raw import ingestion
+from personarank_dagster.raw.downloads import read_downloaded_items, read_downloaded_reviews
 from tests.workspace import ROOT
 
 DOCUMENTS = [
@@ -101,11 +108,15 @@ def test_the_lines_of_raw_files_in_the_documents_are_read(tmp_path: Path) -> Non
     assert heights == [6, 4, 3, 5, 3, 3]
     assert selections["resolved"].all()
     assert histories["item_summary"].null_count() == 0
+    assert read_downloaded_reviews(paths["raw_reviews"]).frame["text"].null_count() == 1
+    assert read_downloaded_items(paths["raw_items"]).frame["description"].null_count() == 0
 
 
 def test_the_settings_of_a_preparation_are_all_accepted(tmp_path: Path) -> None:
-    data, prepare = blocks((ROOT / "docs/preparation.md").read_text(), "yaml")
+    data, prepare, retriever = blocks((ROOT / "docs/preparation.md").read_text(), "yaml")
     (tmp_path / "prepare.yaml").write_text(prepare)
+    (tmp_path / "retriever.yaml").write_text(retriever)
+    assert load_yaml(tmp_path / "retriever.yaml", RetrieverConfig) == RetrieverConfig()
     assert load_yaml(tmp_path / "prepare.yaml", PrepareConfig).budget_usd == 2.0
     assert {"raw_reviews", "raw_items"} <= yaml.safe_load(data).keys()
 

@@ -20,11 +20,10 @@ HISTORIES = ("run", "--select", "histories", "--force")
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorkspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> TinyWorkspace:
     workspace = TinyWorkspace(tmp_path_factory.mktemp("faults"))
     assert workspace.call("run").code == 0
-    yield workspace
-    workspace.close()
+    return workspace
 
 
 @contextmanager

@@ -7,9 +7,8 @@ import os
 import random
 import shutil
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,13 +84,8 @@ class KilledProject:
 
 
 @pytest.fixture(scope="module")
-def project() -> Iterator[KilledProject]:
-    """In memory where the machine has a folder there: a kill loses nothing that is written, and it is faster."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        project = KilledProject(Path(folder))
-        yield project
-        project.workspace.close()
+def project(tmp_path_factory: pytest.TempPathFactory) -> KilledProject:
+    return KilledProject(tmp_path_factory.mktemp("killed"))
 
 
 @pytest.mark.parametrize("phase", [PHASES[i * len(PHASES) // KILLS] for i in range(KILLS)])

@@ -22,7 +22,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorkspac
         edit(workspace.folder / "configs/amazon/data.yaml", {"../../outputs/amazon": f"{address}/here/amazon"})
         assert workspace.call("run", "--select", INPUTS).code == 0
         yield workspace
-        workspace.close()
 
 
 def listed(workspace: TinyWorkspace, *arguments: str) -> list[dict]:

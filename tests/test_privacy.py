@@ -2,7 +2,6 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,14 +15,13 @@ SHOWN = {"Name", "selected_persona_name"}
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorkspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> TinyWorkspace:
     """A dataset in which every text begins with the secret word."""
     workspace = TinyWorkspace(tmp_path_factory.mktemp("privacy"))
     for path in (workspace.folder / "data/1/amazon").glob("*.jsonl.gz"):
         lines = gzip.decompress(path.read_bytes()).splitlines()
         path.write_bytes(gzip.compress("\n".join(json.dumps(marked(json.loads(line))) for line in lines).encode()))
-    yield workspace
-    workspace.close()
+    return workspace
 
 
 def marked(value: Any, key: str = "") -> Any:

@@ -32,7 +32,6 @@ class Rivals:
         shutil.copytree(workspace.folder / "configs", others)
         edit(others / "amazon/data.yaml", {"/data/1/": "/data/2/"})
         edit(others / "amazon/train.yaml", {"seed: 13": "seed: 14"})
-        self.runners = dict(zip(CONFIGS, (workspace, workspace.forker()), strict=True))
         self.dice = random.Random(0)
         begun = time.monotonic()
         assert [self.run(name, "--out-root", f"alone-{name}").code for name in CONFIGS] == [0, 0]
@@ -45,7 +44,7 @@ class Rivals:
 
     def run(self, name: str, *arguments: str, moment: Callable[[], bool] | None = None) -> Ended:
         command = ("run", "--partition", "amazon", "--config-dir", name, *arguments)
-        return self.runners[name].call(*command, moment=moment, constants=CONSTANTS)
+        return self.workspace.call(*command, moment=moment, constants=CONSTANTS)
 
     def run_both(self) -> list[Ended]:
         """Both at once; one of them is killed at some moment, or both are, or none."""
@@ -59,16 +58,10 @@ class Rivals:
             store = VersionStore(path.parent, path.name, "amazon")
             yield from map(store.open, store.names())
 
-    def close(self) -> None:
-        for runner in self.runners.values():
-            runner.close()
-
 
 @pytest.fixture(scope="module")
-def rivals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rivals]:
-    rivals = Rivals(TinyWorkspace(tmp_path_factory.mktemp("rivals")))
-    yield rivals
-    rivals.close()
+def rivals(tmp_path_factory: pytest.TempPathFactory) -> Rivals:
+    return Rivals(TinyWorkspace(tmp_path_factory.mktemp("rivals")))
 
 
 @pytest.mark.parametrize("time", range(TIMES))

@@ -1,15 +1,14 @@
 """A project folder of its own, for tests that type commands."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.forked import ROOT, environment, personarank
 
 
 def copy_sample(folder: Path) -> None:
@@ -32,22 +31,13 @@ class Workspace:
             self.edit(f"{name}/train.yaml", "batch_size: 128", "batch_size: 8")
             self.edit(f"{name}/train.yaml", "max_steps: 400", "max_steps: 30")
 
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        unwanted = {"DAGSTER_HOME", "PERSONARANK_CONFIG_DIR", "PERSONARANK_OUT_ROOT"}
-        environment = {key: value for key, value in os.environ.items() if key not in unwanted}
-        return subprocess.run(
-            [Path(sys.executable).parent / "personarank", *arguments],
-            cwd=self.folder,
-            env={**environment, "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+    def call(self, *arguments: str, moment: Callable[[], bool] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `personarank`; with a moment, kill it as soon as that is true."""
+        return personarank(arguments, folder=self.folder, moment=moment)
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         command = [Path(sys.executable).parent / "personarank", *arguments]
-        environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"}
-        return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(command, cwd=self.folder, env=environment(), stdout=subprocess.DEVNULL)
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.folder / "configs" / file

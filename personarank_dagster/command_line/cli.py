@@ -202,6 +202,20 @@ def rollback(asset: str, partition: str, version: str | None, force: bool, as_js
 
 
 @main.command()
+@click.argument("partition")
+@click.argument("first")
+@click.argument("second")
+@_json_option
+@_project_options
+@_supervised
+def compare(partition: str, first: str, second: str, as_json: bool) -> None:
+    """Compare two versions of rerank_metrics of PARTITION, user by user: the lift of SECOND over FIRST."""
+    from personarank_dagster.command_line.comparisons import compare_and_report
+
+    compare_and_report(partition, first, second, as_json=as_json)
+
+
+@main.command()
 @click.option("--keep", type=click.IntRange(1), help="Newest versions to keep. [default: keep in data.yaml]")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @_json_option
@@ -273,6 +287,7 @@ def ui(port: int, read_only: bool, public_url: str | None) -> None:
 )
 @click.option("--access-log/--no-access-log", default=True, show_default=True, help="A line a request, on stdout.")
 @click.option("--log-ids", is_flag=True, help="Write user ids into these lines.")
+@click.option("--open", "in_browser", is_flag=True, help="Open the page in a browser.")
 @_project_options
 @_plain_errors
 def serve_command(
@@ -322,6 +337,19 @@ def sample_data(out: Path, seed: int, users: int) -> None:
 
 
 @main.command()
+@click.option("--out", type=Path, required=True, help="Folder to write reviews.jsonl.gz and meta.jsonl.gz into.")
+@click.option("--seed", type=click.IntRange(0), default=13, show_default=True)
+@click.option("--users", type=click.IntRange(1), default=160, show_default=True)
+@_supervised
+def sample_reviews(out: Path, seed: int, users: int) -> None:
+    """Generate raw reviews and items, of which nothing is prepared; equal seed and users give equal rows."""
+    from personarank_dagster.sample.raw_reviews import write_raw_reviews
+
+    for path in write_raw_reviews(out, num_users=users, seed=seed):
+        click.echo(path)
+
+
+@main.command()
 @click.option("--out", type=Path, required=True, help="Picture to write (.svg or .png).")
 @_project_options
 @_supervised
@@ -342,12 +370,15 @@ def graph(out: Path) -> None:
 @click.option("--limit-items", type=click.IntRange(1), help="Only so many items, the most reviewed ones.")
 @click.option("--limit-users", type=click.IntRange(1), help="Only so many users.")
 @_project_options
-@_plain_errors
+@_supervised
 def prepare_command(partition: str, dry_run: bool, limit_items: int | None, limit_users: int | None) -> None:
     """Make summaries, aspects, personas and selections from raw reviews, with the server of prepare.yaml."""
+    if not dry_run:
+        _find_dagster_home()
     from personarank_dagster.command_line.preparation import prepare_and_report
 
-    prepare_and_report(partition, dry_run=dry_run, num_items=limit_items, num_users=limit_users)
+    found = prepare_and_report(partition, dry_run=dry_run, num_items=limit_items, num_users=limit_users)
+    sys.exit(0 if found else 1)
 
 
 @main.command()
@@ -356,7 +387,7 @@ def prepare_command(partition: str, dry_run: bool, limit_items: int | None, limi
     "--out", type=Path, required=True, help="Folder to write 2_summary.jsonl … 4_selected_personas.jsonl into."
 )
 @_project_options
-@_plain_errors
+@_supervised
 def export_prepared(partition: str, out: Path) -> None:
     """Copy what `prepare` wrote for the dataset PARTITION, under the public names."""
     from personarank_dagster.command_line.preparation import export_prepared as export

@@ -60,6 +60,15 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     return not failed
 
 
+def run_one(name: str, *, select: str) -> bool:
+    """Materialise a part of one dataset. False if anything failed."""
+    resolve((name,))
+    _show_remarks([name])
+    with open_instance() as instance:
+        _end_dead_runs(instance)
+        return _succeeds(name, instance, select, False)
+
+
 def _succeeds(name: str, instance: dg.DagsterInstance, select: str | None, force: bool) -> bool:
     """Run one partition; what is wrong with it is said, and costs no other."""
     try:

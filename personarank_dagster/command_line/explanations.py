@@ -17,6 +17,8 @@ SIGNAL_KINDS = {
     "personas": ("best_persona", "two_best_personas", "all_personas", "best_pair", "every_interaction"),
     "popularity": ("popularity",),
 }
+# Of those that a persona rests on.
+SHOWN_REVIEWS = 3
 INDENT = " " * 10
 LEGEND = (
     "In brackets the similarity of the user's profile and the persona, from -1 to 1; below, what the interactions "
@@ -68,6 +70,8 @@ def _block(place: dict[str, Any]) -> list[str]:
     if "signals" in place:
         lines.append(INDENT + _signals(place))
     lines.append(_persona(place))
+    if place["evidence"]:
+        lines.append(f"{INDENT}  [dim]rests on {escape(_listed(place['evidence']))}[/]")
     return lines + [_reason(part) for part in place["interactions"]]
 
 
@@ -90,6 +94,11 @@ def _persona(place: dict[str, Any]) -> str:
         return f"{INDENT}[dim]{_without_personas(place)}[/]"
     name, score = place["persona"], f"({place['persona_score']:.2f})"
     return f"{INDENT}for [bold]{escape(name)}[/] {score}: {_cut(place['rationale'], len(INDENT + name + score) + 7)}"
+
+
+def _listed(review_ids: list[str]) -> str:
+    more = len(review_ids) - SHOWN_REVIEWS
+    return ", ".join(review_ids[:SHOWN_REVIEWS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _without_personas(place: dict[str, Any]) -> str:

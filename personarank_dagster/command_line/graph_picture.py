@@ -17,10 +17,12 @@ COLUMN_WIDTH, ROW_HEIGHT = 2.2, 0.6
 BOX_WIDTH, BOX_HEIGHT = 1.7, 0.4
 COLORS = {
     "raw_files": "#e8e8e8",
+    "preparation": "#f5f0c8",
     "inputs": "#cfe3f5",
     "training": "#f8d9b8",
     "caches": "#d8ecd0",
     "ranking": "#e8d5f0",
+    "handover": "#f5d6d6",
 }
 
 

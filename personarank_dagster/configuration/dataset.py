@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,10 +11,19 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from personarank_dagster.configuration.export_settings import ExportConfig, load_export
 from personarank_dagster.configuration.out_roots import out_root_of
-from personarank_dagster.configuration.prepare_settings import PREPARED_FILES, PrepareConfig
+from personarank_dagster.configuration.prepare_settings import PrepareConfig
 from personarank_dagster.configuration.public_scripts import PASSED_OVER
-from personarank_dagster.configuration.settings import DataConfig, RerankConfig, ScheduleConfig, TrainConfig
+from personarank_dagster.configuration.settings import (
+    NEEDED_KEYS,
+    PREPARED_KEYS,
+    DataConfig,
+    RerankConfig,
+    RetrieverConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from personarank_dagster.configuration.strict_yaml import load_yaml, read_mapping, relative_path
 from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.core.encoders import hub_id
@@ -30,7 +39,10 @@ DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """Everything that is configured for one dataset; `name` is the partition key."""
+    """Everything that is configured for one dataset; `name` is the partition key.
+
+    `prepare` is there where the dataset has raw reviews, `retriever` where its candidate lists are made here.
+    """
 
     name: str
     data: DataConfig
@@ -38,6 +50,9 @@ class DatasetConfig:
     rerank: RerankConfig
     data_path: Path
     bucket: str | None = None
+    export: ExportConfig = field(default_factory=ExportConfig)
+    prepare: PrepareConfig | None = None
+    retriever: RetrieverConfig | None = None
 
     @property
     def template(self) -> TextTemplate:
@@ -105,7 +120,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) -> DatasetConfig:
-    """Read the three YAML files of one dataset.
+    """Read the three YAML files of one dataset, and export.yaml where there is one.
 
     `out_root`, else $PERSONARANK_OUT_ROOT, replaces the configured `out_root` by `<that>/<name>`; USE_AMP=0 in the
     environment switches mixed precision off. A dataset that is called like a schema has that one.
@@ -116,11 +131,7 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
         raise ConfigError(f"unknown dataset {name!r}; {folder} has: {listed(dataset_names(folder))}")
     schema = {"schema": name} if name in get_args(SchemaName) else {}
     place = out_root_of(data_path, out_root)
-    defaults = {**schema, **prepared_files(read_mapping(data_path), place.folder)}
-    data = load_yaml(data_path, DataConfig, defaults=defaults, passed_over=PASSED_OVER["data.yaml"])
-    if (data.raw_reviews is None) != (data.raw_items is None):
-        missing = "raw_reviews" if data.raw_reviews is None else "raw_items"
-        raise ConfigError(f"{data_path}: {missing} is missing; raw_reviews and raw_items belong together")
+    data = _load_data(data_path, schema)
     train = _load_train(folder / name / "train.yaml")
     if os.environ.get(AMP_VARIABLE) == "0":
         train = msgspec.structs.replace(train, amp=False)
@@ -131,14 +142,35 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
         rerank=_load_rerank(folder / name / "rerank.yaml"),
         data_path=data_path,
         bucket=place.bucket,
+        export=load_export(folder / name / "export.yaml"),
+        prepare=load_prepare(folder, name) if data.raw_reviews else None,
+        retriever=_load_retriever(folder / name / "retriever.yaml", data),
     )
 
 
-def prepared_files(values: Mapping[str, object], out_root: Path) -> dict[str, str]:
-    """Where `personarank prepare` writes the files of a data.yaml with raw reviews; else nothing."""
-    if not values.get("raw_reviews"):
-        return {}
-    return {key: str(out_root / "prepared" / name) for key, name in PREPARED_FILES.items()}
+def _load_data(path: Path, defaults: Mapping[str, object]) -> DataConfig:
+    """Read data.yaml, which names raw reviews and items or the files that are prepared of them."""
+    raw = bool(read_mapping(path).get("raw_reviews"))
+    passed_over = PASSED_OVER["data.yaml"]
+    needed = () if raw else NEEDED_KEYS
+    data = load_yaml(path, DataConfig, defaults=defaults, passed_over=passed_over, needed=needed)
+    if (data.raw_reviews is None) != (data.raw_items is None):
+        missing = "raw_reviews" if data.raw_reviews is None else "raw_items"
+        raise ConfigError(f"{path}: {missing} is missing; raw_reviews and raw_items belong together")
+    if raw and (both := [key for key in PREPARED_KEYS if getattr(data, key)]):
+        raise ConfigError(
+            f"{path}: {both[0]} must be left out beside raw_reviews, of which it is made; remove one of them"
+        )
+    return data
+
+
+def _load_retriever(path: Path, data: DataConfig) -> RetrieverConfig | None:
+    """How lists are made: as retriever.yaml says; without it as usual, but of raw reviews alone."""
+    if data.candidates is not None:
+        return None
+    if path.exists():
+        return load_yaml(path, RetrieverConfig)
+    return RetrieverConfig() if data.raw_reviews else None
 
 
 def load_prepare(folder: Path, name: str) -> PrepareConfig:
@@ -167,6 +199,11 @@ def _load_train(path: Path) -> TrainConfig:
         raise ConfigError(
             f"{path}: st_revision must be left out where st_path is no hub id, got st_path {train.st_path!r} and "
             f"st_revision {train.st_revision!r}; a folder is what it is"
+        )
+    if train.pairs != "selections" and train.loss != "listwise":
+        raise ConfigError(
+            f"{path}: loss must be listwise where pairs is {train.pairs}, got {train.loss}: a pair of the "
+            "histories has no selected persona, so that its item is scored by the best one"
         )
     return msgspec.structs.replace(train, st_path=_model_place(path, train.st_path))
 

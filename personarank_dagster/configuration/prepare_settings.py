@@ -25,23 +25,12 @@ NumPersonas = Annotated[int, Meta(ge=1, le=20, description="a whole number from 
 Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", description="a day, like 2018-07-01")]
 
 
-# Files that the preparation writes, under their public names, by the key of data.yaml that they stand for.
-PREPARED_FILES = {
-    "item_summary": "2_summary.jsonl",
-    "persona": "3.5_persona_with_summary.jsonl",
-    "loo_history": "3.5_history_loo.jsonl",
-    "selected": "4_selected_personas.jsonl",
-    "reviews": "review.jsonl",
-    "gt": "gt.jsonl",
-    "candidates": "candidate.jsonl",
-}
-
-
 class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`prepare.yaml`, which only a dataset with `raw_reviews` has.
 
     `budget_*` count everything that was ever asked for the dataset. `temperature`, `seed`, `max_tokens`, server and
-    model belong to an answer: with another one it is asked for again.
+    model belong to an answer: with another one it is asked for again. `tokens_per_second`, of all answers together,
+    is for the time in a dry run.
     """
 
     base_url: ServerAddress
@@ -57,6 +46,7 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     repairs: Attempts = 2
     price_in: Price = 0.0
     price_out: Price = 0.0
+    tokens_per_second: PositiveInt | None = None
     budget_tokens: TokenBudget | None = None
     budget_usd: Dollars | None = None
     max_bad_share: Share = 0.05
@@ -67,5 +57,3 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     k_core: Count = 0
     min_personas: NumPersonas = 2
     max_personas: NumPersonas = 7
-    neighbours: PositiveInt = 50
-    candidates: PositiveInt = 100

@@ -51,21 +51,26 @@ FilePath = Annotated[
 FolderPath = Annotated[Path, Meta(description="the path of a folder")]
 
 
-RAW_FILE_KEYS = ("selected", "persona", "loo_history", "item_summary", "aspects", "candidates", "gt", "reviews")
+PAIRS = ("selections", "histories", "both")
+# Files that somebody else prepared; the first three are needed where there are no raw reviews.
+PREPARED_KEYS = ("selected", "persona", "loo_history", "item_summary", "aspects", "gt", "reviews")
+NEEDED_KEYS = PREPARED_KEYS[:3]
+RAW_FILE_KEYS = (*PREPARED_KEYS, "candidates", "raw_reviews", "raw_items")
 
 
 class DataConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`data.yaml`: the raw files of a dataset and where its outputs go. Relative paths start at this file.
 
     `out_root` is always a folder: where the file names an object store, it is the work folder, and
-    `DatasetConfig.bucket` is the address.
+    `DatasetConfig.bucket` is the address. Either the files of `NEEDED_KEYS` are there, or `raw_reviews` and
+    `raw_items`.
     """
 
     schema: Annotated[SchemaName, Meta(description="amazon or yelp")]
-    selected: FilePath
-    persona: FilePath
-    loo_history: FilePath
     out_root: FolderPath
+    selected: FilePath | None = None
+    persona: FilePath | None = None
+    loo_history: FilePath | None = None
     work_dir: FolderPath | None = None
     item_summary: FilePath | None = None
     aspects: FilePath | None = None
@@ -116,6 +121,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     validation_share: DropRate = 0.1
     refit: Flag = True
     patience: Count = 0
+    pairs: Annotated[Literal["selections", "histories", "both"], Meta(description=f"one of {', '.join(PAIRS)}")] = (
+        "selections"
+    )
     loss: Annotated[Literal["personas", "listwise"], Meta(description="personas or listwise")] = "personas"
     negatives: Annotated[Literal["batch", "catalogue"], Meta(description="batch or catalogue")] = "catalogue"
     negative_pool: Count = 0
@@ -154,6 +162,20 @@ class RerankConfig(msgspec.Struct, frozen=True, kw_only=True):
     ext_persona_cache: FolderPath | None = None
     ext_interaction_cache: FolderPath | None = None
     ks: Cutoffs = (5, 10, 20)
+
+
+class RetrieverConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`retriever.yaml`: how candidate lists are made where data.yaml names none.
+
+    `neighbours` count with `method: item_knn`, `factors` and `seed` with `als`, which needs the extra `retriever`.
+    """
+
+    method: Annotated[Literal["item_knn", "als"], Meta(description="item_knn or als")] = "item_knn"
+    neighbours: PositiveInt = 50
+    factors: PositiveInt = 64
+    seed: Count = 13
+    length: PositiveInt = 100
+    min_rating: Rating = 4.0
 
 
 class ScheduleConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,13 +28,16 @@ def load_yaml(
     *,
     defaults: Mapping[str, object] | None = None,
     passed_over: Mapping[str, str] | None = None,
+    needed: Collection[str] = (),
 ) -> ConfigT:
     """Read one YAML file strictly, with the defaults for keys that it lacks, and without those that mean nothing.
 
-    Raises ConfigError with one line per problem.
+    `needed` are keys that must be there though the class does not say so. Raises ConfigError with one line per
+    problem.
     """
     values = {**(defaults or {}), **read_mapping(path)}
     rules, required, optional = _keys_of(config_type)
+    required, optional = required.union(needed), optional.difference(needed)
     problems = _unknown_keys(path, [key for key in values if key not in {**rules, **(passed_over or {})}], rules)
     problems += [f"{path}: {key} is missing; it must be {_rule(rules[key])}" for key in required - values.keys()]
     # The public files leave optional keys empty instead of leaving them out.

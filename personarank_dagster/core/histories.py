@@ -22,13 +22,33 @@ def liked_interactions(histories: pl.DataFrame, *, min_rating: float) -> pl.Data
 class TrainingPairs:
     """Positive pairs: the window of a user's interactions before the target, and the persona selected for it.
 
-    `frame` has user_id, target_item_id, unique_persona_id; row i belongs to window i.
-    `left_out` counts selections that cannot be trained on, by reason.
+    `frame` has user_id, target_item_id, unique_persona_id, which is null where none was selected; row i belongs to
+    window i. `left_out` counts targets that cannot be trained on, by reason.
     """
 
     frame: pl.DataFrame
     windows: Windows
     left_out: dict[str, int]
+
+
+def liked_targets(liked: pl.DataFrame, selections: pl.DataFrame, items: pl.Series) -> pl.DataFrame:
+    """Every liked interaction of an item with personas as a target, in the form of selections.
+
+    A target that a persona was selected for has it; an item that a user liked twice is one target.
+    """
+    chosen = selections.filter("resolved").unique(["user_id", "target_item_id"], keep="first", maintain_order=True)
+    return (
+        liked.select("user_id", target_item_id="item_id")
+        .unique(maintain_order=True)
+        .filter(pl.col("target_item_id").is_in(items.implode()))
+        .join(
+            chosen.select("user_id", "target_item_id", "unique_persona_id"),
+            on=["user_id", "target_item_id"],
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(resolved=True)
+    )
 
 
 def training_pairs(
@@ -63,7 +83,7 @@ def training_pairs(
     }
     if not pairs.height:
         why = listed_by_name(left_out)
-        raise InputError(f"selected_personas: no selection can be trained on, of {selections.height}: {why}")
+        raise InputError(f"selected_personas: no target can be trained on, of {selections.height}: {why}")
     return TrainingPairs(
         frame=pairs.select("user_id", "target_item_id", "unique_persona_id"),
         windows=_last_k(pairs["first"].to_numpy(), pairs["row"].to_numpy() + 1, k),

@@ -48,6 +48,17 @@ REVIEWS: Schema = {
 
 ITEMS: Schema = {"item_id": pl.String(), "title": pl.String(), "description": pl.String()}
 
+# Raw reviews in parts; a role is what a selection is made for, or what the metrics look for.
+SPLIT: Schema = {**REVIEWS, "part": pl.String(), "role": pl.String()}
+
+ITEM_SUMMARIES: Schema = {"item_id": pl.String(), "item_summary": pl.String()}
+
+# Each persona with the reviews that it rests on.
+ITEM_PERSONAS: Schema = {**PERSONAS, "review_ids": pl.List(pl.String())}
+
+# Each selection with the id under which its persona was offered, and how many there were.
+PERSONA_SELECTIONS: Schema = {**SELECTED_PERSONAS, "offered_as": pl.String(), "offered": pl.UInt32()}
+
 INTERACTION_INDEX: Schema = {
     "user_id": pl.String(),
     "item_id": pl.String(),
@@ -90,6 +101,10 @@ SIGNAL_NAMES = (
 
 RERANKED_BY_SIGNALS: Schema = {**RERANKED, "signals": pl.Struct(dict.fromkeys(SIGNAL_NAMES, pl.Float32()))}
 
+DIGESTS: Schema = {"user_id": pl.String(), "digest": pl.UInt64()}
+
+HANDED_OVER: Schema = {"path": pl.String(), "rows": pl.Int64(), "bytes": pl.Int64()}
+
 METRICS: Schema = {
     "scenario": pl.String(),
     "users": pl.UInt32(),
@@ -113,6 +128,11 @@ PLACES: Schema = {
 }
 
 REPORT: Schema = {"dataset": pl.String(), "version": pl.String(), "current": pl.Boolean(), **METRICS}
+
+
+def review_aspects(schema: SchemaName) -> Schema:
+    """Columns of the aspects of reviews."""
+    return {"review_id": pl.String(), **{column: pl.String() for column in aspect_columns(schema)}}
 
 
 def histories(schema: SchemaName) -> Schema:

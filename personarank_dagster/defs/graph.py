@@ -6,6 +6,7 @@ import dagster as dg
 
 from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.defs.caches.assets import interaction_cache, persona_cache
+from personarank_dagster.defs.handover.assets import key_value_lists, warehouse_lists
 from personarank_dagster.defs.inputs.assets import (
     candidates,
     ground_truth,
@@ -17,15 +18,27 @@ from personarank_dagster.defs.inputs.assets import (
 from personarank_dagster.defs.platform.declarations import asset_names, check_declarations, declared
 from personarank_dagster.defs.platform.formats import OutputFormat
 from personarank_dagster.defs.platform.published_checks import asset_check
+from personarank_dagster.defs.preparation.assets import (
+    item_personas,
+    item_summaries,
+    items,
+    persona_selections,
+    review_aspects,
+    reviews,
+    split,
+)
 from personarank_dagster.defs.ranking.assets import metrics_report, rerank_metrics, reranked_candidates
 from personarank_dagster.defs.training.assets import trained_encoder
 
 all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
     *raw_files,
+    *(reviews, items, split),
+    *(item_summaries, review_aspects, item_personas, persona_selections),
     *(personas, histories, selected_personas, candidates, ground_truth),
     trained_encoder,
     *(interaction_cache, persona_cache),
     *(reranked_candidates, rerank_metrics, metrics_report),
+    *(key_value_lists, warehouse_lists),
 ]
 
 check_declarations({asset.key.path[-1]: asset for asset in all_assets if isinstance(asset, dg.AssetsDefinition)})

@@ -26,7 +26,7 @@ from personarank_dagster.configuration.dataset import DatasetConfig, decode_sett
 from personarank_dagster.configuration.dataset import config_dir as datasets_folder
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import EncoderInfo, Side
-from personarank_dagster.core.histories import TrainingPairs, liked_interactions, training_pairs
+from personarank_dagster.core.histories import TrainingPairs, liked_interactions, liked_targets, training_pairs
 from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.encoding.devices import TrainingPrecision, training_precision
 from personarank_dagster.encoding.encoder import embedding_dimension, encode, load_model, model_fingerprint
@@ -69,7 +69,9 @@ def training_tables(
 ) -> TrainingTables:
     """The pairs of a dataset. Raises InputError if there are none."""
     liked = liked_interactions(histories, min_rating=config.train.min_rating)
-    pairs = training_pairs(selections, histories, liked, k=config.train.k_recent)
+    of_selections = config.train.pairs == "selections"
+    targets = selections if of_selections else liked_targets(liked, selections, personas["item_id"].unique())
+    pairs = training_pairs(targets, histories, liked, k=config.train.k_recent)
     return TrainingTables(liked, personas, pairs)
 
 

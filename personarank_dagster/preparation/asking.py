@@ -121,7 +121,7 @@ class Asker:
         except BaseException:
             self._asked.pop(key).cancel()
             raise
-        self.server.kept.keep(key, content)
+        self.server.kept.keep(key, content, stage=question.stage)
         self._asked.pop(key).set_result(content)
         return answer
 

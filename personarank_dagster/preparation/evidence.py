@@ -22,6 +22,9 @@ _CONTACTS = (
 # Of one review; what is cut off is counted.
 MOST_CHARACTERS = 4000
 
+# Of a row of a sample: what it is told from others by here.
+UNSENT = ("order", "review_id")
+
 # English text has four bytes a token, other scripts fewer.
 BYTES_PER_TOKEN = 3
 
@@ -50,6 +53,11 @@ def safe_text(text: str | None, *, mask: bool) -> str | None:
     return text[:MOST_CHARACTERS]
 
 
+def num_cut(*texts: str | None) -> int:
+    """How many of the texts are longer than what is sent of them."""
+    return sum(len(text or "") > MOST_CHARACTERS for text in texts)
+
+
 def as_data(values: Any) -> str:
     """The user message: JSON, so that no text ends where it does not."""
     return json.dumps(values, ensure_ascii=False)
@@ -76,13 +84,20 @@ def sampled(rows: Sequence[dict[str, Any]], *, most_bytes: int) -> list[dict[str
 
 def refuse_held_out(questions: Sequence[Question], held_out: HeldOutReviews, *, mask: bool) -> None:
     """Raise ContractError if a held-out text stands in a question."""
+    if leaking := _leaking(questions, held_out, mask=mask):
+        raise ContractError(
+            f"{leaking[0].stage}: the question of {leaking[0].row} holds a text that is held out; nothing was sent"
+        )
+
+
+def num_held_out(questions: Sequence[Question], held_out: HeldOutReviews, *, mask: bool) -> int:
+    """In how many questions a held-out text stands."""
+    return len(_leaking(questions, held_out, mask=mask))
+
+
+def _leaking(questions: Sequence[Question], held_out: HeldOutReviews, *, mask: bool) -> list[Question]:
     texts = [as_data(safe_text(text, mask=mask))[1:-1] for text in held_out.fingerprints]
     if not texts or not questions:
-        return
-    users = pl.Series([question.user for question in questions])
-    found = users.str.contains_any(texts)
-    if found.any():
-        question = questions[found.arg_max() or 0]
-        raise ContractError(
-            f"{question.stage}: the question of {question.row} holds a text that is held out; nothing was sent"
-        )
+        return []
+    found = pl.Series([question.user for question in questions]).str.contains_any(texts)
+    return [question for question, leaks in zip(questions, found, strict=True) if leaks]

@@ -14,7 +14,7 @@ from types import TracebackType
 from personarank_dagster.core.errors import StorageError, reason_of
 
 SCHEMA = """
-create table if not exists answers (key text primary key, content text not null);
+create table if not exists answers (key text primary key, content text not null, stage text not null);
 create table if not exists ladders (server text primary key, rung text not null);
 create table if not exists calls (
     id integer primary key, stage text not null, outcome text not null, tokens_in integer not null,
@@ -70,9 +70,9 @@ class KeptAnswers:
         found = self._db.execute("select content from answers where key = ?", (key,)).fetchone()
         return found[0] if found else None
 
-    def keep(self, key: str, content: str) -> None:
+    def keep(self, key: str, content: str, *, stage: str) -> None:
         """Keep an answer that was found good."""
-        self._db.execute("insert or replace into answers values (?, ?)", (key, content))
+        self._db.execute("insert or replace into answers values (?, ?, ?)", (key, content, stage))
 
     def num_kept(self, keys: Iterable[str]) -> int:
         """How many of the keys have an answer."""
@@ -134,7 +134,7 @@ class KeptAnswers:
         return tokens, usd
 
     def account(self) -> Mapping[str, Mapping[str, float]]:
-        """Calls by outcome, tokens and dollars of each stage."""
+        """Calls by outcome, good answers, tokens and dollars of each stage, of all runs."""
         rows = self._db.execute(
             "select stage, outcome, count(*), sum(tokens_in), sum(tokens_out), sum(usd) from calls "
             "group by stage, outcome"
@@ -145,4 +145,6 @@ class KeptAnswers:
             for name, value in (("calls", calls), ("tokens_in", tokens_in), ("tokens_out", tokens_out), ("usd", usd)):
                 one[name] += value
             one[outcome] = calls
+        for stage, answers in self._db.execute("select stage, count(*) from answers group by stage"):
+            stages.setdefault(stage, {})["answers"] = answers
         return stages

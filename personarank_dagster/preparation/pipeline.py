@@ -1,23 +1,23 @@
-"""From raw reviews to the tables of personas: the split, the four stages, and lists of candidates."""
+"""From raw reviews to the tables of personas: what each stage asks, by what those before it were told."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
 from personarank_dagster.configuration.prepare_settings import PrepareConfig
+from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName
-from personarank_dagster.preparation.evidence import Limits, refuse_held_out
-from personarank_dagster.preparation.item_neighbours import candidate_lists
-from personarank_dagster.preparation.prompt_files import Prompt
+from personarank_dagster.preparation.evidence import Limits
+from personarank_dagster.preparation.prompt_files import Prompt, load_prompts
 from personarank_dagster.preparation.questions import Question
 from personarank_dagster.preparation.split import Split, TrainingReviews, split_reviews
 from personarank_dagster.preparation.stages import item_personas, item_summaries, persona_selections, review_aspects
 
 # Answers to the questions of one stage, by row; a row without an answer is left out.
-Ask = Callable[[Sequence[Question]], Awaitable[dict[str, Any]]]
+Ask = Callable[[str, Sequence[Question]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that a dataset needs: the tables of the stages, and what the split made without a model."""
+    """The tables of the stages, and the split that they are made of."""
 
     split: Split
     scope: Scope
@@ -38,20 +38,21 @@ class Prepared:
     aspects: pl.DataFrame
     personas: pl.DataFrame
     selections: pl.DataFrame
-    candidates: pl.DataFrame
+
+
+def _no_items() -> pl.DataFrame:
+    return pl.DataFrame(schema=schemas.ITEMS)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """One dataset on its way; `ask` is what costs."""
+    """The questions of one dataset. `items` say what the source knows; personas are made without."""
 
     config: PrepareConfig
     schema: SchemaName
-    items: pl.DataFrame
     split: Split
     scope: Scope
-    prompts: dict[str, Prompt]
-    ask: Ask
+    items: pl.DataFrame = field(default_factory=_no_items)
 
     @property
     def limits(self) -> Limits:
@@ -59,62 +60,61 @@ class Preparation:
         config = self.config
         return Limits(config.context_tokens, config.max_tokens, config.mask_contacts)
 
-    async def run(self) -> Prepared:
-        """All stages, each from what the one before was answered. Raises ContractError if a question would leak."""
-        config, training = self.config, self.split.training
-        of_items, of_any = training.of(self.scope.items, ()), training.of(self.scope.items, self.scope.users)
-        prompts, limits = self.prompts, self.limits
-        asked = await self._ask(item_summaries.questions(self.items, of_items, prompts[item_summaries.STAGE], limits))
-        summaries = item_summaries.table(asked)
-        asked = await self._ask(
-            review_aspects.questions(self.items, of_any, self.schema, prompts[review_aspects.STAGE], limits)
-        )
-        aspects = review_aspects.table(asked, self.schema)
-        personas = await self._personas(summaries, aspects, of_items)
-        asked = await self._ask(
-            persona_selections.questions(
-                self.split,
-                self.items,
-                aspects,
-                personas,
-                self.schema,
-                prompts[persona_selections.STAGE],
-                limits,
-                users=self.scope.users,
-                seed=config.seed,
-            )
-        )
-        selections = persona_selections.table(asked)
-        return Prepared(self.split, self.scope, summaries, aspects, personas, selections, self._candidates())
+    @property
+    def reviews_of_items(self) -> TrainingReviews:
+        """Training reviews of the items."""
+        return self.split.training.of(self.scope.items, ())
 
-    async def _personas(
-        self, summaries: pl.DataFrame, aspects: pl.DataFrame, reviews: TrainingReviews
-    ) -> pl.DataFrame:
-        questions = item_personas.questions(
+    def item_summaries(self) -> list[Question]:
+        """What is asked of every item first."""
+        prompt = self._prompt(item_summaries.STAGE)
+        return item_summaries.questions(self.items, self.reviews_of_items, prompt, self.limits)
+
+    def review_aspects(self) -> list[Question]:
+        """What is asked of every training review of the items or by the users."""
+        reviews = self.split.training.of(self.scope.items, self.scope.users)
+        return review_aspects.questions(
+            self.items, reviews, self.schema, self._prompt(review_aspects.STAGE), self.limits
+        )
+
+    def item_personas(self, summaries: pl.DataFrame, aspects: pl.DataFrame) -> list[Question]:
+        """What is asked of every item that has a summary."""
+        return item_personas.questions(
             summaries,
             aspects,
-            reviews,
+            self.reviews_of_items,
             self.schema,
-            self.prompts[item_personas.STAGE],
+            self._prompt(item_personas.STAGE),
             self.limits,
             least=self.config.min_personas,
             most=self.config.max_personas,
         )
-        return item_personas.table(await self._ask(questions), summaries)
 
-    async def _ask(self, questions: Sequence[Question]) -> dict[str, Any]:
-        refuse_held_out(questions, self.split.held_out, mask=self.config.mask_contacts)
-        return await self.ask(questions)
-
-    def _candidates(self) -> pl.DataFrame:
-        config = self.config
-        return candidate_lists(
-            self.split.training.table,
-            pl.Series(sorted(self.scope.users), dtype=pl.String()),
-            min_rating=config.min_rating,
-            neighbours=config.neighbours,
-            length=config.candidates,
+    def persona_selections(self, aspects: pl.DataFrame, personas: pl.DataFrame) -> list[Question]:
+        """What is asked of every user with a history before a target that has personas."""
+        return persona_selections.questions(
+            self.split,
+            self.items,
+            aspects,
+            personas,
+            self.schema,
+            self._prompt(persona_selections.STAGE),
+            self.limits,
+            users=self.scope.users,
+            seed=self.config.seed,
         )
+
+    def tables(self, ask: Ask) -> Prepared:
+        """All stages, one after the other."""
+        summaries = item_summaries.table(ask(item_summaries.STAGE, self.item_summaries()))
+        aspects = review_aspects.table(ask(review_aspects.STAGE, self.review_aspects()), self.schema)
+        asked = ask(item_personas.STAGE, self.item_personas(summaries, aspects))
+        personas = item_personas.table(asked, summaries)
+        asked = ask(persona_selections.STAGE, self.persona_selections(aspects, personas))
+        return Prepared(self.split, self.scope, summaries, aspects, personas, persona_selections.table(asked))
+
+    def _prompt(self, stage: str) -> Prompt:
+        return load_prompts(self.config.prompts)[stage]
 
 
 def split_of(reviews: pl.DataFrame, config: PrepareConfig) -> Split:

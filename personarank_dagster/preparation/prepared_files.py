@@ -7,22 +7,34 @@ from typing import Any
 
 import polars as pl
 
-from personarank_dagster.configuration.prepare_settings import PREPARED_FILES
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
 from personarank_dagster.preparation.pipeline import Prepared
+from personarank_dagster.preparation.tables import interactions_of
+
+# Their public names, by the key of data.yaml that they stand for.
+PREPARED_FILES = {
+    "item_summary": "2_summary.jsonl",
+    "persona": "3.5_persona_with_summary.jsonl",
+    "loo_history": "3.5_history_loo.jsonl",
+    "selected": "4_selected_personas.jsonl",
+    "gt": "gt.jsonl",
+    "candidates": "candidate.jsonl",
+}
 
 
-def write_prepared(prepared: Prepared, folder: Path, schema: SchemaName) -> list[Path]:
+def write_prepared(
+    prepared: Prepared, folder: Path, schema: SchemaName, *, candidates: pl.DataFrame | None = None
+) -> list[Path]:
     """Write all files, each in one step; one that would be the same stays as it is."""
     lines = {
         "item_summary": prepared.summaries.iter_rows(named=True),
         "persona": _personas(prepared.personas),
         "loo_history": _histories(prepared, schema),
         "selected": _selections(prepared.selections),
-        "reviews": prepared.split.training.table.select("user_id", "item_id").iter_rows(named=True),
         "gt": _ground_truth(prepared).iter_rows(named=True),
-        "candidates": _candidates(prepared.candidates),
     }
+    if candidates is not None:
+        lines["candidates"] = _candidates(candidates)
     folder.mkdir(parents=True, exist_ok=True)
     return [_write(folder / PREPARED_FILES[key], rows) for key, rows in lines.items()]
 
@@ -54,9 +66,8 @@ def _persona(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _histories(prepared: Prepared, schema: SchemaName) -> Iterator[dict[str, Any]]:
-    training = prepared.split.training.table.filter(pl.col("user_id").is_in(list(prepared.scope.users)))
-    told = training.join(prepared.summaries, on="item_id", how="left", maintain_order="left")
-    whole = told.join(prepared.aspects, on="review_id", how="left", maintain_order="left")
+    of_users = pl.col("user_id").is_in(list(prepared.scope.users))
+    whole = interactions_of(prepared.split, prepared.summaries, prepared.aspects, schema).filter(of_users)
     for group in whole.partition_by("user_id", maintain_order=True):
         reviews = [_interaction(row, schema) for row in group.iter_rows(named=True)]
         yield {"user_id": group["user_id"][0], "reviews": reviews}

@@ -41,7 +41,8 @@ class Question:
     """One request: `row` says in messages whose it is and is never sent; `check` parses what comes back.
 
     `check` raises ValueError for an answer that breaks a rule of the stage. `canary` stands in the system message and
-    must not come back.
+    must not come back. `sources` are the ids of the reviews that it was made from, `left_out` counts those that did
+    not fit, `cut` texts of which only the beginning is sent.
     """
 
     stage: str
@@ -51,6 +52,9 @@ class Question:
     answer_schema: Mapping[str, Any]
     check: Callable[[str], Any] = field(compare=False)
     canary: str = ""
+    sources: tuple[str, ...] = ()
+    left_out: int = 0
+    cut: int = 0
 
     @property
     def num_bytes(self) -> int:

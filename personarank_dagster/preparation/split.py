@@ -1,10 +1,12 @@
 """What is held out of raw reviews, and what each user's selection is made for; before anything else sees a review."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
+
+from personarank_dagster.core import schemas
 
 # Shorter texts ("Great!") are written by many.
 MIN_LEAKING_LENGTH = 40
@@ -52,8 +54,37 @@ class Split:
     held_out: HeldOutReviews
     ground_truth: pl.DataFrame
     targets: pl.DataFrame
-    left_out: dict[str, int]
-    blanked: int
+    left_out: dict[str, int] = field(default_factory=dict)
+    blanked: int = 0
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """Training and held-out reviews with their roles; `split_of_table` reads it back, but for the counts."""
+        parts = (
+            (self.training.table, "training", self.targets, "target"),
+            (self.held_out.table, "held out", self.ground_truth, "ground truth"),
+        )
+        return pl.concat(_with_roles(*part) for part in parts)
+
+
+def _with_roles(reviews: pl.DataFrame, part: str, pairs: pl.DataFrame, role: str) -> pl.DataFrame:
+    roles = pairs.unique().with_columns(role=pl.lit(role))
+    parted = reviews.with_columns(part=pl.lit(part))
+    return parted.join(roles, on=["user_id", "item_id"], how="left", maintain_order="left").select(*schemas.SPLIT)
+
+
+def split_of_table(table: pl.DataFrame) -> Split:
+    """The split that a table of it says, without what was counted."""
+    training, held_out = (table.filter(pl.col("part") == part) for part in ("training", "held out"))
+    truth = held_out.filter(pl.col("role").is_not_null()).group_by("user_id", "item_id")
+    ordered = truth.agg(moment=pl.col("timestamp").min()).sort("user_id", "moment", "item_id")
+    targets = training.filter(pl.col("role").is_not_null()).select("user_id", "item_id")
+    return Split(
+        training=TrainingReviews(training.select(*schemas.REVIEWS)),
+        held_out=HeldOutReviews(held_out.select(*schemas.REVIEWS)),
+        ground_truth=ordered.select("user_id", "item_id"),
+        targets=targets.unique(maintain_order=True),
+    )
 
 
 def split_reviews(

@@ -39,8 +39,8 @@ def _write_item_files(folder: Path, dataset: SampleDataset) -> list[Path]:
     rows = (dataset.summaries(), dataset.personas(), dataset.grouped())
     paths = [_file_path(folder, name) for name in ITEM_FILES]
     for path, its_rows in zip(paths, rows, strict=True):
-        with _new_gzip(path) as file:
-            _write_rows(file, its_rows)
+        with new_gzip(path) as file:
+            write_rows(file, its_rows)
     return paths
 
 
@@ -48,10 +48,10 @@ def _write_user_files(folder: Path, users: Iterable[SampleUser]) -> list[Path]:
     """Write the five files with rows of users side by side, in one pass over the users."""
     paths = [_file_path(folder, name) for name in USER_FILES]
     with ExitStack() as stack:
-        files = [stack.enter_context(_new_gzip(path)) for path in paths]
+        files = [stack.enter_context(new_gzip(path)) for path in paths]
         for user in users:
             for file, rows in zip(files, _rows_by_file(user), strict=True):
-                _write_rows(file, rows)
+                write_rows(file, rows)
     return paths
 
 
@@ -66,13 +66,14 @@ def _file_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.jsonl.gz"
 
 
-def _write_rows(file: BufferedIOBase, rows: Iterable[Row]) -> None:
+def write_rows(file: BufferedIOBase, rows: Iterable[Row]) -> None:
+    """Write a JSON object a line."""
     for row in rows:
         file.write(msgspec.json.encode(row) + b"\n")
 
 
 @contextmanager
-def _new_gzip(path: Path) -> Iterator[BufferedIOBase]:
+def new_gzip(path: Path) -> Iterator[BufferedIOBase]:
     """Open a temporary sibling that takes the place of `path` if the block succeeds, and vanishes if not.
 
     No name and no time go into the gzip header, so that equal rows give equal bytes.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 
-from msgspec.structs import replace
+from msgspec.structs import astuple
 
 from personarank_dagster.core.errors import InputError
 from personarank_dagster.service.arms import Arms
@@ -119,9 +119,9 @@ class Asked:
 def _rerank(dataset: Dataset, asked: Asked) -> Reranked:
     reranker, request = dataset.ready(), asked.request
     if request.history is None:
-        return reranker.rerank(request.user, asked.pairs, request.top_n)
+        return reranker.rerank(request.user, asked.pairs, request.top_n, explain=request.explain)
     history = [one if isinstance(one, str) else _interaction(one) for one in request.history]
-    return reranker.rerank(candidates=asked.pairs, k=request.top_n, history=history)
+    return reranker.rerank(candidates=asked.pairs, k=request.top_n, history=history, explain=request.explain)
 
 
 def _results(dataset: Dataset, asked: Asked, reranked: Reranked) -> list[Result]:
@@ -138,15 +138,17 @@ def _results(dataset: Dataset, asked: Asked, reranked: Reranked) -> list[Result]
 def _explained(dataset: Dataset, results: list[Result], reranked: Reranked) -> list[Result]:
     ids = [place.unique_persona_id for place in reranked if place.unique_persona_id is not None]
     texts = dataset.texts
-    personas = texts.of(ids) if texts else {one: Persona(one) for one in ids}
-    return [_with_reasons(result, place, personas) for result, place in zip(results, reranked, strict=True)]
+    personas = iter(texts.of(ids) if texts else map(Persona, ids))
+    return [
+        result if place.unique_persona_id is None else _with_reasons(result, place, next(personas))
+        for result, place in zip(results, reranked, strict=True)
+    ]
 
 
-def _with_reasons(result: Result, place: Place, personas: dict[str, Persona]) -> Result:
-    if place.unique_persona_id is None:
-        return result
-    reasons = [Reason(one.interaction, one.contribution) for one in place.reasons]
-    return replace(result, persona=personas[place.unique_persona_id], reasons=reasons)
+def _with_reasons(result: Result, place: Place, persona: Persona) -> Result:
+    reasons = [Reason(interaction, contribution) for interaction, contribution in place.reasons]
+    index, item, score, rank, persona_score = astuple(result)[:5]
+    return Result(index, item, score, rank, persona_score, persona, reasons)
 
 
 def _passed_through(asked: Asked) -> list[Result]:

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from personarank_dagster.service.counters import Counters
 from personarank_dagster.service.datasets import Datasets, Place
 from personarank_dagster.service.impressions import Impressions
 from personarank_dagster.service.lines import Lines
+from personarank_dagster.service.pages import page_routes
 from personarank_dagster.service.protocol import TimedProtocol, expire_all
 from personarank_dagster.service.settings import Settings
 from personarank_dagster.service.worker_processes import run_workers
@@ -37,9 +39,11 @@ def serve(settings: Settings, places: Sequence[Place]) -> None:
     """Serve until SIGINT or SIGTERM, and answer what has come until then. Raises ConfigError for a taken address."""
     listener = listen(settings)
     counters = Counters(settings.workers)
-    address = f"[{settings.host}]" if ":" in settings.host else settings.host
     names = ", ".join(place.name for place in places)
-    print(f"serving {names} on http://{address}:{settings.port}; end it with Ctrl-C", file=sys.stderr, flush=True)
+    print(f"serving {names} on {settings.url}; end it with Ctrl-C", file=sys.stderr, flush=True)
+    if settings.in_browser:
+        # What it asks waits at the socket until a worker accepts.
+        threading.Thread(target=webbrowser.open, args=(settings.url,), daemon=True).start()
     if settings.workers == 1:
         _work(settings, places, counters, listener)
     else:
@@ -108,7 +112,7 @@ class Worker:
         impressions = Impressions(settings.impressions) if settings.impressions else None
         log = Lines(sys.stdout.fileno()) if settings.access_log else None
         answerer = Answerer(datasets, settings.limits, Arms(settings.share, settings.shadow), counters, impressions)
-        server = uvicorn.Server(_config(Service(settings, answerer, log, {})))
+        server = uvicorn.Server(_config(Service(settings, answerer, log, page_routes(datasets, settings.limits))))
         return cls(server, datasets, settings, log, impressions)
 
     async def run(self, listener: socket.socket) -> None:

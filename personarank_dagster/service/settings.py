@@ -36,6 +36,7 @@ class Settings:
     impressions: Path | None = None
     access_log: bool = True
     log_ids: bool = False
+    in_browser: bool = False
 
     def __post_init__(self) -> None:
         if self.token is None and not self.is_loopback:
@@ -45,6 +46,12 @@ class Settings:
             )
         if self.shadow and self.share != 1.0:
             raise ConfigError(f"--shadow passes all lists through, so --share must be left out, got {self.share}")
+
+    @property
+    def url(self) -> str:
+        """Address of the page."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:

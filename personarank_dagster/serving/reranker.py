@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ from personarank_dagster.serving.following import Following
 from personarank_dagster.serving.given_histories import HistoryReader, Interaction
 from personarank_dagster.serving.published import Pointers, Published
 from personarank_dagster.serving.served_blends import ServedBlend, served_blend, setting
+from personarank_dagster.serving.strings import Strings
 from personarank_dagster.storage.bucket import bucket_path
 from personarank_dagster.storage.encoder_directory import open_encoder
 from personarank_dagster.storage.tables import TABLE
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 CACHES = ("interaction_cache", "persona_cache")
 ASSETS = (*CACHES, "reranked_candidates")
+NO_REASONS: tuple[list[int], list[float]] = [], []
 # Users or items that are put into a dictionary at a time; other threads have a turn in between.
 LOOKUP_ROWS = 20_000
 
@@ -104,6 +107,7 @@ class Reranker:
         k: int | None = None,
         *,
         history: Sequence[str | Interaction] | None = None,
+        explain: bool = True,
     ) -> Reranked:
         """The best k of `candidates`, (item, retriever's score) pairs, best first, each with its explanation.
 
@@ -111,7 +115,8 @@ class Reranker:
         first, as `TextTemplate.interaction_texts` writes them, or items (`Interaction`). Texts are encoded, which
         loads the encoder at the first time. An unknown user gets the candidates in their order, and a note that says
         so. `[PAD]` entries and repeated items are left out, as in the batch. Raises InputError if there is neither a
-        user nor a history, or for a score that is no finite number.
+        user nor a history, or for a score that is no finite number. Without `explain` no place has reasons, which is
+        faster.
         """
         caches = self.following.current()
         if (user_id is None) == (history is None):
@@ -119,11 +124,11 @@ class Reranker:
         kept, left_out = without_repeats(candidates)
         if history is None:
             own = caches.window_by_user.get(str(user_id))
-            result = caches.rerank(caches.ranker, own, caches.items, kept, k, f"unknown user {user_id}")
+            result = caches.rerank(caches.ranker, own, caches.items, kept, k, f"unknown user {user_id}", explain)
         else:
             ranker, places = caches.ranker_of(history)
             missing = "nothing of the history is known and liked" if history else "the history is empty"
-            result = caches.rerank(ranker, (0, len(places)), places, kept, k, missing)
+            result = caches.rerank(ranker, (0, len(places)), places, kept, k, missing, explain)
         if left_out:
             result.note = "; ".join(part for part in (result.note, left_out) if part)
         return result
@@ -137,22 +142,8 @@ class Reranker:
         return rows.row(0, named=True)
 
 
-class _Strings:
-    """Strings by their row, in one piece of memory: a tenth of what as many Python strings take."""
-
-    def __init__(self, values: pl.Series) -> None:
-        self._bytes = (values.str.join("").item() or "").encode()
-        ends = values.str.len_bytes().cum_sum().to_numpy()
-        # A view gives Python's own numbers, several times faster than numpy its.
-        self._bounds = np.append(np.int64(0), ends.astype(np.int64)).data
-
-    def __getitem__(self, row: int) -> str:
-        start, end = self._bounds[row], self._bounds[row + 1]
-        return self._bytes[start:end].decode()
-
-
 # Items of the cache's interactions, or places in a given history.
-_Names = _Strings | list[int]
+_Names = Strings | list[int]
 
 
 @dataclass(frozen=True)
@@ -167,8 +158,8 @@ class _Caches:
     window_by_user: Mapping[str, tuple[int, int]]
     row_by_item: Mapping[str, int]
     persona_windows: Windows
-    items: _Strings
-    personas: _Strings
+    items: Strings
+    personas: Strings
     encoder_path: Path | None
     version: str
     _loading: threading.Lock
@@ -190,8 +181,8 @@ class _Caches:
             window_by_user=_by_key(ranker.users["user_id"], ranker.users.select("start", "end")),
             row_by_item=_by_key(ranker.items["item_id"], ranker.items.select(row=pl.int_range(pl.len()))),
             persona_windows=Windows(*(np.append(ranker.items[side].to_numpy(), 0) for side in ("start", "end"))),
-            items=_Strings(interactions.index["item_id"]),
-            personas=_Strings(personas.index["unique_persona_id"]),
+            items=Strings(interactions.index["item_id"]),
+            personas=Strings(personas.index["unique_persona_id"]),
             encoder_path=encoder_path,
             version=_joint_name(versions),
             _loading=threading.Lock(),
@@ -205,6 +196,7 @@ class _Caches:
         candidates: Sequence[tuple[str, float]],
         k: int | None,
         missing: str,
+        explain: bool,
     ) -> Reranked:
         profile = own or (0, 0)
         # Items that are not known have the last windows, which are empty.
@@ -213,8 +205,10 @@ class _Caches:
         personas = Windows(self.persona_windows.starts[rows], self.persona_windows.ends[rows])
         scores = finite_scores(candidates)
         places = len(candidates) if k is None else max(0, k)
-        found = self.blend.rerank(ranker, profile, personas, candidates, scores=scores, places=places)
-        interactions = [names[row] for row in range(*profile)]
+        told = places if explain else 0
+        found = self.blend.rerank(ranker, profile, personas, candidates, scores=scores, places=told)
+        found = found._replace(order=found.order[:places])
+        interactions = [names[row] for row in range(*profile)] if explain else []
         result = Reranked(_places(candidates, found, interactions, profile[0], self.personas))
         result.version, result.unknown_items = self.version, int(np.count_nonzero(rows < 0))
         result.has_profile = profile[0] < profile[1]
@@ -255,21 +249,25 @@ def _places(
     found: OneList,
     interactions: Sequence[str | int],
     first_interaction: int,
-    personas: _Strings,
+    personas: Strings,
 ) -> list[Place]:
     """The first places; `interactions` are those of the profile, from `first_interaction` of the index on."""
     scores, best, final = found.scores.tolist(), found.best.tolist(), found.final.tolist()
-    by_place = zip(found.order.tolist(), found.reasons.tolist(), found.contributions.tolist(), strict=False)
+    explained = zip(found.reasons.tolist(), found.contributions.tolist(), strict=True)
+    by_place = zip(found.order.tolist(), chain(explained, repeat(NO_REASONS)), strict=False)
     parts_of_pair = found.parts.tolist()
     places = []
-    for rank, (pair, reasons, contributions) in enumerate(by_place, 1):
+    for rank, (pair, (reasons, contributions)) in enumerate(by_place, 1):
         item, candidate_score = candidates[pair]
         persona, persona_score = None, None
         told: tuple[Reason, ...] = ()
         if (row := best[pair]) >= 0:
             persona, persona_score = personas[row], scores[pair]
-            parts = zip(reasons, contributions, strict=True)
-            told = tuple([Reason(interactions[at - first_interaction], amount) for at, amount in parts if at >= 0])
+            if reasons:
+                parts = zip(reasons, contributions, strict=True)
+                told = tuple(
+                    [Reason(interactions[at - first_interaction], amount) for at, amount in parts if at >= 0]
+                )
         of_signals = named_parts(parts_of_pair[pair]) if parts_of_pair else None
         place = Place(item, rank, pair + 1, final[pair], candidate_score, persona_score, persona, told, of_signals)
         places.append(place)

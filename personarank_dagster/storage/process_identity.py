@@ -17,11 +17,15 @@ def is_of_this_machine(process: str) -> bool:
 
 
 def is_dead(process: str) -> bool:
-    """Whether a process of this machine is gone; of another machine nothing is known."""
+    """Whether a process of this machine is gone, or nothing of it is left but its exit code, for which nobody asks.
+
+    Of another machine nothing is known.
+    """
     if not is_of_this_machine(process):
         return False
     pid, created = process.split(":")[1:]
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" != created
+        found = psutil.Process(int(pid))
+        return f"{found.create_time():.0f}" != created or found.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

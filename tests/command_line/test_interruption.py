@@ -6,12 +6,12 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.forked import environment
 from tests.killable import TinyWorkspace, sight
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -21,10 +21,8 @@ OPEN = "select count(*) from runs where status in ('NOT_STARTED', 'STARTING', 'S
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorkspace]:
-    workspace = TinyWorkspace(tmp_path_factory.mktemp("interrupted"))
-    yield workspace
-    workspace.close()
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> TinyWorkspace:
+    return TinyWorkspace(tmp_path_factory.mktemp("interrupted"))
 
 
 @pytest.mark.parametrize(
@@ -38,9 +36,7 @@ def test_a_signal_ends_a_run_with_one_sentence_and_leaves_nothing(
 ) -> None:
     command = [Path(sys.executable).parent / "personarank", "run", "--force"]
     seen = sight(workspace.folder / "outputs" / "amazon", pattern)
-    run = subprocess.Popen(
-        command, cwd=workspace.folder, env=workspace.environment(), stderr=subprocess.PIPE, text=True
-    )
+    run = subprocess.Popen(command, cwd=workspace.folder, env=environment(), stderr=subprocess.PIPE, text=True)
     while not seen() and run.poll() is None:
         time.sleep(0.01)
     run.send_signal(number)

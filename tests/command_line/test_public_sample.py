@@ -1,18 +1,15 @@
 """The heads of the public files with a configuration as the public scripts have it, where they are at hand."""
 
 import gzip
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.configuration.test_public_scripts import FILES
+from tests.forked import ROOT, personarank
 
-ROOT = Path(__file__).parents[2]
 PUBLIC = ROOT.parent / "shared" / "public_sample"
 RAW_FILES = {
     "selected": "4_selected_personas",
@@ -42,18 +39,12 @@ def name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return request.param
 
 
-def personarank(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).parent / "personarank", *arguments]
-    environment = {key: value for key, value in os.environ.items() if key != "DAGSTER_HOME"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-
-
 def test_they_run_until_what_they_lack(tmp_path: Path, name: str) -> None:
-    validated = personarank(tmp_path, "validate")
+    validated = personarank(["validate"], folder=tmp_path)
     assert validated.returncode == 0
     assert re.search(r"warn +selected_users_have_histories", validated.stdout)
     files = [line.partition(":")[2].strip().partition(":")[0] for line in validated.stderr.splitlines()]
     assert files == [f"{tmp_path}/configs/{name}/{file}.yaml" for file in ("data", "train")]
-    failed = personarank(tmp_path, "run")
+    failed = personarank(["run"], folder=tmp_path)
     assert failed.returncode == 1
-    assert "trained_encoder failed: selected_personas: no selection can be trained on, of 50: " in failed.stderr
+    assert "trained_encoder failed: selected_personas: no target can be trained on, of 50: " in failed.stderr

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from personarank_dagster.core.errors import InputError
-from personarank_dagster.core.histories import liked_interactions, training_pairs
+from personarank_dagster.core.histories import liked_interactions, liked_targets, training_pairs
 
 HISTORIES = pl.DataFrame(
     {
@@ -23,6 +23,18 @@ def pairs(*targets: tuple[str, str], k: int = 10):
         orient="row",
     )
     return training_pairs(selections, HISTORIES, LIKED, k=k)
+
+
+def test_every_liked_interaction_is_a_target_with_the_persona_that_was_selected_for_it() -> None:
+    selections = pl.DataFrame(
+        {"user_id": ["u"], "target_item_id": ["d"], "unique_persona_id": ["d_P2"], "resolved": [True]}
+    )
+    targets = liked_targets(LIKED, selections, pl.Series(["a", "b", "d"]))
+    assert targets.drop("resolved").rows() == [("u", "a", None), ("u", "b", None), ("u", "d", "d_P2")]
+    result = training_pairs(targets, HISTORIES, LIKED, k=10)
+    assert result.frame["target_item_id"].to_list() == ["b", "d"]
+    assert [items(result, number) for number in range(2)] == [["a"], ["a", "b"]]
+    assert result.left_out["no liked interaction before the target"] == 1
 
 
 def items(result, number: int) -> list[str]:
@@ -68,7 +80,7 @@ def test_what_cannot_be_trained_on_is_counted() -> None:
 
 
 def test_no_pair_at_all_is_an_error_that_says_why() -> None:
-    with pytest.raises(InputError, match=r"no selection can be trained on, of 1: .*before the target 1"):
+    with pytest.raises(InputError, match=r"no target can be trained on, of 1: .*before the target 1"):
         pairs(("v", "c"))
 
 

@@ -10,6 +10,7 @@ import pytest
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 import personarank_dagster
+from personarank_dagster.configuration.prepare_settings import PrepareConfig
 from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.graph import all_assets, output_format
@@ -20,6 +21,8 @@ from tests.workspace import ROOT
 
 SPECS = {spec.key: spec for spec in defs.resolve_all_asset_specs()}
 ASSETS = [SPECS[dg.AssetKey(name)] for name in asset_names()]
+PREPARATION = {spec.key.path[-1] for spec in ASSETS if spec.group_name == "preparation"}
+PREPARE = PrepareConfig(base_url="http://stand-in/v1", model="stand-in")
 COLUMNS = {name: columns for name in asset_names() if (columns := output_format(name, "amazon").columns)}
 
 
@@ -47,6 +50,16 @@ def test_the_ground_truth_counts_for_the_lists_only_where_it_chooses_the_blend()
     chosen = replace(config, rerank=msgspec.structs.replace(config.rerank, alpha="auto"))
     lists = declared("reranked_candidates")
     assert (lists.inputs_of(config), lists.inputs_of(chosen)) == ([], ["raw/gt"])
+    raw = replace(config, data=msgspec.structs.replace(config.data, gt=None), prepare=PREPARE)
+    raw_chosen = replace(chosen, data=raw.data, prepare=PREPARE)
+    assert ("split" in lists.reads(raw), "split" in lists.reads(raw_chosen)) == (False, True)
+
+
+def test_a_dataset_with_prepared_files_has_nothing_of_the_preparation() -> None:
+    config = project.dataset("amazon")
+    assert [name for name in PREPARATION if declared(name).is_made(config)] == []
+    made = [declared(name) for name in asset_names(partitioned=True) if declared(name).is_made(config)]
+    assert not {upstream for one in made for upstream in one.reads(config)} & PREPARATION
 
 
 def test_an_asset_that_is_not_declared_is_an_error_at_import() -> None:
@@ -59,7 +72,7 @@ def test_an_asset_that_is_not_declared_is_an_error_at_import() -> None:
 @pytest.mark.parametrize("spec", ASSETS, ids=lambda spec: spec.key.path[-1])
 def test_every_asset_says_what_it_is(spec: dg.AssetSpec) -> None:
     assert len(spec.description or "") > 60
-    assert spec.group_name in {"inputs", "training", "caches", "ranking"}
+    assert spec.group_name in {"preparation", "inputs", "training", "caches", "ranking", "handover"}
     assert spec.kinds
 
 
@@ -92,6 +105,7 @@ def test_assets_that_compute_wait_for_the_pool_and_ask_kubernetes_for_a_gpu() ->
     for asset in (one for one in all_assets if isinstance(one, dg.AssetsDefinition)):
         expected = asset.key.path[-1] in computing
         assert (asset.op.pool == "gpu") is expected
+        assert (asset.op.pool == "llm") is ("llm" in SPECS[asset.key].kinds)
         assert ("dagster-k8s/config" in asset.op.tags) is expected
 
 

@@ -1,6 +1,5 @@
 """A handful of raw reviews, and their way through the stages with the stand-in's answers."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,6 @@ import polars as pl
 from personarank_dagster.configuration.prepare_settings import PrepareConfig
 from personarank_dagster.core import schemas
 from personarank_dagster.preparation.pipeline import Preparation, Prepared, scope_of, split_of
-from personarank_dagster.preparation.prompt_files import load_prompts
 from personarank_dagster.preparation.questions import Question, checked
 from personarank_dagster.preparation.stand_in import answer_from
 
@@ -45,21 +43,13 @@ def prepared(table: pl.DataFrame, config: PrepareConfig = CONFIG, **scope: int) 
     """The tables, and all questions that were asked."""
     asked: list[Question] = []
 
-    async def ask(questions: Sequence[Question]) -> dict[str, Any]:
+    def ask(stage: str, questions: Sequence[Question]) -> dict[str, Any]:
         asked.extend(questions)
         return {question.row: checked(question, stand_in_answer(question)) for question in questions}
 
     split = split_of(table, config)
-    preparation = Preparation(
-        config=config,
-        schema="amazon",
-        items=ITEMS,
-        split=split,
-        scope=scope_of(split, **scope),
-        prompts=load_prompts(),
-        ask=ask,
-    )
-    return asyncio.run(preparation.run()), asked
+    preparation = Preparation(config, "amazon", split, scope_of(split, **scope), ITEMS)
+    return preparation.tables(ask), asked
 
 
 def stand_in_answer(question: Question) -> str:

@@ -7,11 +7,11 @@ import pytest
 
 from personarank_dagster.core.errors import ConfigError, ContractError
 from personarank_dagster.preparation.evidence import as_data, refuse_held_out, safe_text, sampled
-from personarank_dagster.preparation.item_neighbours import candidate_lists
 from personarank_dagster.preparation.prepared_files import write_prepared
 from personarank_dagster.preparation.prompt_files import load_prompts
 from personarank_dagster.preparation.questions import BadAnswerError, checked
-from personarank_dagster.preparation.split import HeldOutReviews
+from personarank_dagster.preparation.split import HeldOutReviews, split_of_table
+from personarank_dagster.preparation.tables import interactions_of
 from personarank_dagster.raw import ingestion
 from tests.preparation.datasets import CONFIG, prepared, reviews, stand_in_answer
 
@@ -37,9 +37,11 @@ def test_what_is_written_is_read_back_as_the_same_tables(tmp_path: Path) -> None
     assert personas.equals(result.personas.select(personas.columns))
     selected = ingestion.read_selections(tmp_path / "4_selected_personas.jsonl", personas).frame
     assert selected.equals(result.selections.select(selected.columns))
-    assert ingestion.read_candidates(tmp_path / "candidate.jsonl").frame.equals(result.candidates)
+    truth = ingestion.read_ground_truth(tmp_path / "gt.jsonl").frame
+    assert truth.equals(result.split.ground_truth)
     histories = ingestion.read_histories(tmp_path / "3.5_history_loo.jsonl", "amazon").frame
-    assert histories.select("user_id", "item_id").equals(result.split.training.table.select("user_id", "item_id"))
+    made = interactions_of(result.split, result.summaries, result.aspects, "amazon")
+    assert histories.equals(made)
     assert histories["item_summary"].null_count() == histories["usage_context"].null_count() == 0
 
 
@@ -151,12 +153,10 @@ def test_a_prompt_may_be_replaced_but_must_mention_what_it_needs(tmp_path: Path)
         load_prompts(tmp_path)
 
 
-def test_neighbours_are_ranked_by_the_sum_of_their_cosines() -> None:
-    liked = [("u", "a"), ("v", "a"), ("v", "b"), ("w", "b"), ("w", "c"), ("x", "c")]
-    table = pl.DataFrame(
-        [(user, item, 5.0) for user, item in liked], schema=["user_id", "item_id", "rating"], orient="row"
-    )
-    lists = candidate_lists(table, pl.Series(["u", "w"]), min_rating=4, neighbours=5, length=3)
-    scores = lists.select("user_id", "item_id", pl.col("candidate_score").round(3)).rows()
-    # u liked a: b shares v with it, 1 / sqrt(2 * 2). c is popular: below all of these.
-    assert scores == [("u", "b", 0.5), ("u", "c", 0.25), ("w", "a", 0.5)]
+def test_a_split_is_read_back_from_its_table() -> None:
+    split = prepared(reviews())[0].split
+    read = split_of_table(split.table)
+    for name in ("ground_truth", "targets"):
+        assert getattr(read, name).equals(getattr(split, name))
+    for name in ("training", "held_out"):
+        assert getattr(read, name).table.equals(getattr(split, name).table)

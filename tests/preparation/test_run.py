@@ -10,8 +10,9 @@ import pytest
 
 from personarank_dagster.configuration.dataset import load_dataset, load_prepare
 from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.preparation import run
-from personarank_dagster.preparation.run import Source, estimate, prepare
+from personarank_dagster.preparation import stage_runs
+from personarank_dagster.preparation.estimates import estimate
+from personarank_dagster.preparation.run import Source, prepare
 from personarank_dagster.preparation.stand_in import StandIn
 from tests.preparation.datasets import ITEMS, reviews
 from tests.workspace import ROOT
@@ -19,12 +20,12 @@ from tests.workspace import ROOT
 SETTINGS = "base_url: http://stand-in/v1\nmodel: stand-in\n"
 
 
-def dataset(tmp_path: Path, settings: str = SETTINGS, data: str = "") -> Path:
-    """A folder of datasets with one, `raw`, whose raw reviews are those of `datasets`."""
-    folder = tmp_path / "configs" / "raw"
+def dataset(tmp_path: Path, settings: str = SETTINGS, data: str = "", *, name: str = "raw") -> Path:
+    """A folder of datasets with one, whose raw reviews are those of `datasets`."""
+    folder = tmp_path / "configs" / name
     folder.mkdir(parents=True)
-    for name in ("train.yaml", "rerank.yaml"):
-        shutil.copy(ROOT / "configs" / "amazon" / name, folder)
+    for file in ("train.yaml", "rerank.yaml"):
+        shutil.copy(ROOT / "configs" / "amazon" / file, folder)
     rows = [{**row, "timestamp": row["timestamp"].isoformat()} for row in reviews().iter_rows(named=True)]
     (folder / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     items = ({"item_id": row[0], "title": row[1]} for row in ITEMS.rows())
@@ -36,7 +37,7 @@ def dataset(tmp_path: Path, settings: str = SETTINGS, data: str = "") -> Path:
 
 
 def source(folder: Path, **limits: int) -> Source:
-    return Source(load_dataset(folder, "raw"), load_prepare(folder, "raw"), **limits)
+    return Source(load_dataset(folder, "raw"), **limits)
 
 
 @contextmanager
@@ -46,15 +47,14 @@ def served(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> Iterator[Stand
     def connected(**options: Any) -> httpx.AsyncClient:
         return client(**options, transport=httpx.ASGITransport(stand_in.app()))
 
-    monkeypatch.setattr(run.httpx, "AsyncClient", connected)
+    monkeypatch.setattr(stage_runs.httpx, "AsyncClient", connected)
     yield stand_in
 
 
-def test_raw_reviews_become_the_files_that_the_graph_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_try_writes_files_to_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = source(dataset(tmp_path))
     with served(monkeypatch, StandIn()):
         report = prepare(prepared)
-    assert set(report.files) == set(prepared.dataset.data.raw_files.values()) - {None}
     assert all(path.is_file() for path in report.files)
     assert {stage.stage: stage.outcomes["answered"] for stage in report.stages} == {
         "item_summaries": 6,
@@ -146,9 +146,18 @@ def test_raw_reviews_and_raw_items_belong_together(tmp_path: Path) -> None:
         load_dataset(folder, "raw")
 
 
-def test_prepared_files_of_ones_own_are_read_instead(tmp_path: Path) -> None:
+def test_files_that_are_made_of_raw_reviews_cannot_stand_beside_them(tmp_path: Path) -> None:
     files = "schema: amazon\nraw_reviews: reviews.jsonl\nraw_items: items.jsonl\nout_root: ../../out\n"
-    folder = dataset(tmp_path, data=f"{files}candidates: mine.jsonl\n")
-    raw_files = load_dataset(folder, "raw").data.raw_files
-    assert raw_files["candidates"] == folder / "raw" / "mine.jsonl"
-    assert raw_files["persona"] == tmp_path / "out" / "prepared" / "3.5_persona_with_summary.jsonl"
+    folder = dataset(tmp_path, data=f"{files}gt: mine.jsonl\n")
+    with pytest.raises(ConfigError, match=r"gt must be left out beside raw_reviews, of which it is made; remove one"):
+        load_dataset(folder, "raw")
+
+
+def test_a_second_stage_is_accounted_for_on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = source(dataset(tmp_path))
+    with served(monkeypatch, StandIn(fault_share=0.3, faults=("500",))):
+        stages = {stage.stage: stage for stage in prepare(prepared).stages}
+        again = prepare(prepared).stages[1]
+    first = stages["review_aspects"].spent
+    assert (first.calls - first.failed_attempts, first.failed_attempts > 0) == (16, True)
+    assert (again.spent.calls, again.spent_in_all) == (0, first)

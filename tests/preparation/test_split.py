@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personarank_dagster.core import schemas
@@ -67,6 +67,7 @@ def test_the_k_core_is_taken_until_nothing_falls_out() -> None:
     assert split.left_out["outside the k-core"] == 1
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcd"), st.integers(1, 5), st.integers(0, 9))),
     st.booleans(),

@@ -86,7 +86,7 @@ def test_no_user_teaches_the_own_weights() -> None:
 def test_without_any_signal_the_order_is_within_the_interval_of_the_retrievers_in_nineteen_of_twenty_seeds() -> None:
     outside = 0
     for seed in range(20):
-        lists = taught(seed, strength=0.0, num_users=150)
+        lists = taught(seed, strength=0.0, num_users=400)
         gained = ndcg(learn_from(lists, counts=NO_COUNTS, k=5).places, 5) - retrievers_gain(lists)
         outside += bool(abs(gained.mean()) > 1.96 * gained.std(ddof=1) / np.sqrt(len(gained)))
     assert outside <= 1

@@ -28,7 +28,11 @@ def publish_all(root: Path) -> None:
     publish(root, "reranked_candidates", details=SETTINGS)
     publish(root, "trained_encoder", details={})
     ids = [f"i{n}_P{i}" for n in range(1, 6) for i in range(n % 4)]
-    rows = [dict.fromkeys(schemas.PERSONAS, "x") | {"unique_persona_id": one, "name": f"Fan {one}"} for one in ids]
+    rows = [
+        dict.fromkeys(schemas.PERSONAS, "x")
+        | {"item_id": one.split("_")[0], "unique_persona_id": one, "name": f"Fan {one}"}
+        for one in ids
+    ]
     publish(root, "personas", pl.DataFrame(rows, schema=schemas.PERSONAS))
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+from upath import UPath
 
 from personarank_dagster import Reranker
 from personarank_dagster.core import schemas
@@ -23,6 +24,7 @@ from personarank_dagster.serving.given_histories import Interaction
 from personarank_dagster.serving.reranker import _Caches
 from personarank_dagster.storage.versions import Provenance, VersionStore
 from personarank_dagster.vectors.embeddings import CacheTable, MadeWith
+from tests.object_store import object_store
 from tests.ranking.test_ranker import make_candidates, make_interactions, make_personas
 
 SETTINGS = {"serving_alpha": 0.7, "user_max_k": 3, "gamma": 0.6}
@@ -89,6 +91,13 @@ def test_only_the_best_k_are_returned_with_the_same_explanations(out_root: Path)
     for k in (0, 1, 3, len(LIST), 100):
         assert reranker.rerank("u4", LIST, k) == whole[:k]
     assert reranker.rerank("u4", []) == []
+
+
+def test_without_explanations_places_are_the_same_but_for_their_reasons(out_root: Path) -> None:
+    reranker = Reranker.open(out_root)
+    for k in (0, 2, None):
+        told = reranker.rerank("u4", LIST, k)
+        assert reranker.rerank("u4", LIST, k, explain=False) == [place._replace(reasons=()) for place in told]
 
 
 def test_an_unknown_user_keeps_the_candidates_and_is_told(out_root: Path) -> None:
@@ -241,3 +250,18 @@ def test_a_history_without_anything_known_keeps_the_candidates(out_root: Path) -
     places = Reranker.open(out_root).rerank(history=[Interaction("nothing", 5)], candidates=LIST)
     assert [place.item_id for place in places] == [item for item, _ in LIST]
     assert places.note == "nothing of the history is known and liked; the candidates keep their order"
+
+
+def test_outputs_in_a_bucket_are_copied_and_followed(out_root: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("personarank_dagster.serving.following.FAR_LOOK_SECONDS", 0.05)
+    expected = Reranker.open(out_root).rerank("u4", LIST)
+    with object_store() as address:
+        bucket = UPath(address)
+        bucket.fs.put(str(out_root / "versions"), f"{bucket.path.rstrip('/')}/amazon/versions", recursive=True)
+        reranker = Reranker.open(f"{address}/amazon", copies=tmp_path / "copies")
+        assert reranker.rerank("u4", LIST) == expected
+        publish_caches(out_root, 1)
+        bucket.fs.put(str(out_root / "versions"), f"{bucket.path.rstrip('/')}/amazon", recursive=True)
+        assert becomes(lambda: reranker.rerank("u4", LIST).version != expected.version)
+    copied = {path.name for path in (tmp_path / "copies/persona_cache/amazon").iterdir() if path.is_dir()}
+    assert len(copied) == 2

@@ -60,7 +60,7 @@ class Sequence(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        self.folder = Path(tempfile.mkdtemp())
         self.made: dict[str, dict[str, Made]] = {asset: {} for asset in UPSTREAM}
         self.current: dict[str, str | None] = dict.fromkeys(UPSTREAM)
         self.unfinished: set[str] = set()

@@ -1,5 +1,6 @@
-"""What `personarank run` launched, as the UI sees it."""
+"""Runs that `personarank run` launched: as the UI sees them, and beside its own."""
 
+import json
 from typing import Any
 
 from tests.ui.conftest import Server
@@ -17,6 +18,18 @@ AGAIN = """mutation($run: String!) {
     ... on PythonError { message }
   }
 }"""
+
+BACKFILL = """mutation($assets: [AssetKeyInput!]) {
+  launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: ["films"]}) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}"""
+STATUS_OF_BACKFILL = """query($backfill: String!) {
+  partitionBackfillOrError(backfillId: $backfill) { ... on PartitionBackfill { status } }
+}"""
+INPUTS = ["personas", "candidates", "ground_truth"]
 
 
 def runs_of_the_job(server: Server) -> list[dict[str, Any]]:
@@ -38,6 +51,25 @@ def test_a_failed_run_of_the_terminal_is_under_its_job_and_executed_again_from_i
     run_id = again["run"]["runId"]
     ended = server.wait_for(lambda: _ended(server, run_id), seconds=120)
     assert ended == "SUCCESS"
+
+
+def test_a_backfill_of_what_the_terminal_runs_at_the_same_time_mixes_nothing(server: Server) -> None:
+    run = ("run", "--partition", "films", "--select", ",".join(INPUTS), "--force")
+    assets = [{"path": [name]} for name in INPUTS]
+    launched = server.graphql(BACKFILL, assets=assets)["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    codes = []
+    while (status := _status_of_backfill(server, launched["backfillId"])) in ("REQUESTED", "COMPLETING"):
+        codes.append(server.workspace.call(*run).returncode)
+    assert (status, {*codes}) == ("COMPLETED_SUCCESS", {0})
+    versions = json.loads(server.workspace.call("verify", "--partition", "films", "--json").stdout)
+    assert {one["asset"] for one in versions} >= {*INPUTS}
+    assert [one["damage"] for one in versions] == [[]] * len(versions)
+
+
+def _status_of_backfill(server: Server, backfill: str) -> str:
+    status: str = server.graphql(STATUS_OF_BACKFILL, backfill=backfill)["partitionBackfillOrError"]["status"]
+    return status
 
 
 def _ended(server: Server, run_id: str) -> str | None:

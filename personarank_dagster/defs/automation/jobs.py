@@ -36,8 +36,8 @@ recache_job = dg.define_asset_job(
 
 evaluate_job = dg.define_asset_job(
     "evaluate_job",
-    selection=dg.AssetSelection.groups("ranking") - REPORT,
-    description="Reranks the lists of one dataset with its current caches, and measures.",
+    selection=dg.AssetSelection.groups("ranking", "handover") - REPORT,
+    description="Reranks the lists of one dataset with its current caches, measures, and hands them over.",
 )
 
 metrics_report_job = dg.define_asset_job(

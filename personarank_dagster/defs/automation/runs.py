@@ -115,9 +115,9 @@ def reasons_to_run(
     snapshot = take_snapshot(project, partition)
     reasons: dict[str, str] = {}
     for asset in assets:
-        if not _configured(project, asset, partition):
+        if snapshot.dataset and not declared(asset).is_made(snapshot.dataset):
             continue
-        stale_upstream = [name for name in declared(asset).assets_read(snapshot.dataset) if name in reasons]
+        stale_upstream = [name for name in declared(asset).reads(snapshot.dataset) if name in reasons]
         change = None if force else change_of(project, snapshot, asset)
         reason = "forced" if force else change.reason if change and counts(change) else None
         if reason is None and stale_upstream:
@@ -244,15 +244,6 @@ def _selection_syntax(select: str) -> str:
     if ":" in select:
         return select
     return " or ".join(re.sub(r"[\w/]+", lambda name: f'key:"{name[0]}"', part) for part in select.split(","))
-
-
-def _configured(project: ProjectResource, asset: str, partition: str) -> bool:
-    """Whether the asset and all that it comes from have the raw files that they cannot do without."""
-    if partition == UNPARTITIONED:
-        return True
-    raw_files = project.dataset(partition).data.raw_files
-    lacks = any(key not in raw_files for key in declared(asset).raw)
-    return not lacks and all(_configured(project, upstream, partition) for upstream in declared(asset).upstream)
 
 
 def _check_result(evaluation: AssetCheckEvaluation) -> CheckResult:

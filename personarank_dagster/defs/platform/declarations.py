@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import dagster as dg
@@ -26,6 +27,9 @@ GPU_POD = {"dagster-k8s/config": {"container_config": {"resources": {"limits": {
 
 # One heavy step at a time; the limit is in dagster.yaml.
 GPU_STEP: Mapping[str, Any] = {"pool": "gpu", "op_tags": GPU_POD}
+
+# So many stages ask a language model at a time.
+LLM_STEP: Mapping[str, Any] = {"pool": "llm"}
 
 # Whom the UI names; put your own team here.
 OWNERS = ["team:recommendation"]
@@ -64,8 +68,11 @@ class Declaration:
 
     `upstream` are the assets that its function takes, `raw` the keys of data.yaml without which it cannot be made,
     `optional_raw` those that it also reads where they are configured; settings leave some of both `unread`.
+    `instead` are the assets among `upstream` that stand for its raw files, where none of these is configured and
+    `stands_in` says so; where they do not, its function is given None.
     `settings` and `contents` give what else decides its result: values by name, and names of models and other files
     (see `snapshots`). `code_version` counts up when its code gives another result for the same inputs.
+    Where it is not `wanted`, no run makes it unless it is named.
     """
 
     name: str
@@ -73,23 +80,40 @@ class Declaration:
     raw: tuple[str, ...]
     optional_raw: tuple[str, ...]
     unread: Callable[[DatasetConfig], tuple[str, ...]]
+    instead: tuple[str, ...]
+    stands_in: Callable[[DatasetConfig], bool]
     settings: Callable[[DatasetConfig], Mapping[str, object]]
     contents: Callable[[DatasetConfig], tuple[str, ...]]
     code_version: str
     format: Callable[[SchemaName], OutputFormat[Any]]
     checks: tuple[Check, ...]
     partitioned: bool
+    wanted: Callable[[DatasetConfig], bool]
+
+    def reads(self, config: DatasetConfig | None) -> list[str]:
+        """The assets that it is made from in this dataset; all of them where there is none."""
+        if config is None:
+            return list(self.upstream)
+        unread = {*self.unread(config), *(() if self._without_files(config) else self.instead)}
+        return [name for name in self.upstream if name not in unread]
+
+    def is_made(self, config: DatasetConfig) -> bool:
+        """Whether it is wanted, and the dataset has what it, and all that it comes from, cannot do without."""
+        if not self.wanted(config):
+            return False
+        has_files = all(key in config.data.raw_files for key in self.raw)
+        if not has_files and not (self.instead and self._without_files(config)):
+            return False
+        return all(_declared[upstream].is_made(config) for upstream in self.reads(config))
+
+    def _without_files(self, config: DatasetConfig) -> bool:
+        return self.stands_in(config) and not {*self.raw, *self.optional_raw} & config.data.raw_files.keys()
 
     def inputs_of(self, config: DatasetConfig) -> list[str]:
         """Names of all contents that it is made from, but for those of other assets."""
         read = [key for key in self.optional_raw if f"{RAW}/{key}" not in self.unread(config)]
         configured = [key for key in (*self.raw, *read) if key in config.data.raw_files]
         return [f"{RAW}/{key}" for key in configured] + list(self.contents(config))
-
-    def assets_read(self, config: DatasetConfig | None) -> tuple[str, ...]:
-        """Names of the assets that it is made from, by its settings; all of them where there is no dataset."""
-        unread = self.unread(config) if config else ()
-        return tuple(name for name in self.upstream if name not in unread)
 
 
 _declared: dict[str, Declaration] = {}
@@ -114,7 +138,9 @@ def check_declarations(assets: Mapping[str, object]) -> None:
     if assets.keys() != _declared.keys():
         raise ValueError(f"assets of the graph and declared assets must be the same, not {assets.keys() ^ _declared}")
     for one in _declared.values():
-        if unknown := {*one.upstream} - assets.keys() | {*one.raw, *one.optional_raw} - {*RAW_FILE_KEYS}:
+        if unknown := {*one.upstream, *one.instead} - assets.keys() | {*one.raw, *one.optional_raw} - {
+            *RAW_FILE_KEYS
+        }:
             raise ValueError(f"{one.name}: is made from {sorted(unknown)}, which is neither an asset nor a raw file")
         if wrong := [check.name for check in one.checks if check.asset != one.name]:
             raise ValueError(f"{one.name}: {wrong} are checks of another asset")
@@ -123,6 +149,11 @@ def check_declarations(assets: Mapping[str, object]) -> None:
 def bad_row_rules(config: DatasetConfig) -> dict[str, object]:
     """Settings that decide what is read of a raw file."""
     return {"on_bad_row": config.data.on_bad_row, "max_bad_share": config.data.max_bad_share}
+
+
+def has_raw_reviews(config: DatasetConfig) -> bool:
+    """Whether everything about the dataset is made from its raw reviews."""
+    return config.prepare is not None
 
 
 def no_settings(config: DatasetConfig) -> Mapping[str, object]:
@@ -140,8 +171,11 @@ def graph_asset(
     raw: tuple[str, ...] = (),
     optional_raw: tuple[str, ...] = (),
     unread: Callable[[DatasetConfig], tuple[str, ...]] = lambda config: (),
+    instead: tuple[str, ...] = (),
+    stands_in: Callable[[DatasetConfig], bool] = has_raw_reviews,
     contents: Callable[[DatasetConfig], tuple[str, ...]] = lambda config: (),
     code_version: str = "1",
+    wanted: Callable[[DatasetConfig], bool] = lambda config: True,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Declare the decorated function as an asset, with what all assets of the graph share unless options say else."""
@@ -153,12 +187,15 @@ def graph_asset(
             raw=raw,
             optional_raw=optional_raw,
             unread=unread,
+            instead=instead,
+            stands_in=stands_in,
             settings=settings,
             contents=contents,
             code_version=code_version,
             format=format,
             checks=checks,
             partitioned="partitions_def" not in options,
+            wanted=wanted,
         )
         shared: dict[str, Any] = {
             "partitions_def": dataset_partitions,
@@ -167,15 +204,40 @@ def graph_asset(
             "metadata": _column_schema(declaration),
             "owners": OWNERS,
             "retry_policy": RETRIES,
-            "automation_condition": dg.AutomationCondition.eager(),
+            "automation_condition": _eager_without(instead),
         }
         asset: dg.AssetsDefinition = dg.asset(group_name=group, kinds=kinds, **(shared | options))(
-            retried_if_passing()(body)
+            _where_made(retried_if_passing()(body))
         )
         _declared[declaration.name] = declaration
         return asset
 
     return declare
+
+
+# What an asset hands over in a dataset that does not have it; nothing is published.
+NOT_MADE = "not made"
+
+
+def _where_made(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Make an asset only in datasets that have it: a run of the UI names all of them."""
+
+    @wraps(body)
+    def run(context: dg.AssetExecutionContext, *args: Any, project: Any, **kwargs: Any) -> Any:
+        name = context.asset_key.path[-1]
+        if context.has_partition_key and not declared(name).is_made(project.dataset(context.partition_key)):
+            reason = f"data.yaml of {context.partition_key} names nothing that {name} is made from"
+            return dg.MaterializeResult(value=NOT_MADE, metadata={NOT_MADE: reason})
+        return body(context, *args, project=project, **kwargs)
+
+    return run
+
+
+def _eager_without(instead: tuple[str, ...]) -> dg.AutomationCondition[Any]:
+    """Make an asset anew when what it is made from changed, without waiting for what a dataset may not have."""
+    missing = dg.AutomationCondition.any_deps_missing()
+    eager = dg.AutomationCondition.eager()
+    return eager.replace(missing, missing.ignore(dg.AssetSelection.assets(*instead))) if instead else eager
 
 
 def _assets_among(body: Callable[..., Any]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import dagster as dg
 import polars as pl
+from dagster._core.types.dagster_type import DagsterTypeKind
 from pydantic import PrivateAttr
 
 from personarank_dagster.core.errors import ContractError
@@ -34,11 +35,13 @@ class VersionedIOManager(dg.ConfigurableIOManager):
             tag_run(self.project, context.run, context.instance)
 
     @retried_if_passing()
-    def handle_output(self, context: dg.OutputContext, obj: Handed) -> None:
+    def handle_output(self, context: dg.OutputContext, obj: Handed | str) -> None:
         """Check the value, have it judged, and publish it: as the current version unless it is refused.
 
         Raises ContractError for a version that is refused; it stays for inspection, and nothing else changes.
         """
+        if not isinstance(obj, Handed):
+            return
         asset, sight = context.asset_key.path[-1], Sight.of(self.project, context)
         outputs = sight.snapshot.outputs
         store, form = outputs.versions(asset), outputs.format(asset)
@@ -67,8 +70,17 @@ class VersionedIOManager(dg.ConfigurableIOManager):
 
     @retried_if_passing()
     def load_input(self, context: dg.InputContext) -> Any:
-        """Read the version that the run sees, or those of all partitions as a dict where the input spans several."""
+        """Read the version that the run sees, or those of all partitions as a dict where the input spans several.
+
+        None for an input that its asset does not read in this dataset, an empty one where the dataset has none.
+        """
         asset, sight = context.asset_key.path[-1], Sight.of(self.project, context)
+        if sight.snapshot.dataset and context.dagster_type.kind == DagsterTypeKind.NULLABLE:
+            if asset not in declared(context.op_def.name).reads(sight.snapshot.dataset):
+                return None
+        elif sight.snapshot.dataset and not declared(asset).is_made(sight.snapshot.dataset):
+            # Of the type that the step expects; its asset is not made there either.
+            return context.dagster_type.typing_type()
         spans = sight.snapshot.partition == UNPARTITIONED and declared(asset).partitioned
         found = {name: self._open(context, sight, version) for name, version in sight.versions(asset).items()}
         if spans:

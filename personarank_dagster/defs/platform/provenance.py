@@ -59,7 +59,7 @@ def current_inputs(project: ProjectResource, snapshot: Snapshot, asset: str) -> 
     partition = snapshot.partition
     outputs = project.all_outputs() if partition == UNPARTITIONED else {partition: project.outputs(partition)}
     found: dict[str, Version] = {}
-    for upstream, (key, of_dataset) in product(declared(asset).assets_read(snapshot.dataset), outputs.items()):
+    for upstream, (key, of_dataset) in product(declared(asset).reads(snapshot.dataset), outputs.items()):
         # What one dataset lost costs no other, nor what is made of all of them.
         with suppress(StorageError) if partition == UNPARTITIONED else nullcontext():
             if version := of_dataset.versions(upstream).find_current():

@@ -13,7 +13,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import PersonarankError
 from personarank_dagster.core.validation import Limits
-from personarank_dagster.defs.platform.declarations import Check, Found, asset_names
+from personarank_dagster.defs.platform.declarations import Check, Found, asset_names, declared
 from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
 from personarank_dagster.defs.platform.snapshots import Sight, take_snapshot
@@ -156,6 +156,8 @@ def _sight_now(project: ProjectResource, partition: str) -> Sight:
 
 
 def _look(published: Published, check: Check) -> Found:
+    if not declared(check.asset).is_made(published.config):
+        return Found(True, {NOT_CHECKED: f"{published.partition} has no {check.asset}"})
     missing = [asset for asset in (check.asset, *check.needs) if published.find(asset) is None]
     if missing:
         return not_checked(f"needs {', '.join(missing)}, of which nothing is published")

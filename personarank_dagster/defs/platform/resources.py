@@ -196,8 +196,18 @@ class ProgressResource(dg.ConfigurableResource[Any]):
     terminal: bool = Field(False, description="Also draw progress bars in the terminal.")
 
     @contextmanager
-    def track(self, context: dg.AssetExecutionContext, task: str, total: int) -> Iterator[Advance]:
-        """Give a function that takes the number of units finished since its last call."""
+    def track(
+        self,
+        context: dg.AssetExecutionContext,
+        task: str,
+        total: int,
+        *,
+        more: Callable[[], Mapping[str, float]] = dict,
+    ) -> Iterator[Advance]:
+        """Give a function that takes the number of units finished since its last call.
+
+        `more` gives further numbers, as they are at the moment, to be shown beside.
+        """
         label = f"{context.partition_key} · {task}" if context.has_partition_key else task
         with _bar(label, total, shown=self.terminal and total > 0) as advance_bar:
             started = last = time.monotonic()
@@ -206,18 +216,27 @@ class ProgressResource(dg.ConfigurableResource[Any]):
             def advance(count: int) -> None:
                 nonlocal done, last, wait
                 done += count
-                advance_bar(count)
+                advance_bar(count, _in_words(more()))
                 now = time.monotonic()
                 if now - last >= LOG_SECONDS or (done == total and now - started >= LOG_SECONDS):
                     last = now
                     rate = done / (now - started)
                     left = (total - done) / rate
-                    context.log.info(f"{task}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left")
+                    said = "".join(f", {text}" for text in (_in_words(more()),) if text)
+                    context.log.info(f"{task}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left{said}")
                     if now - started >= wait:
                         wait *= 2
-                        _observe(context, task=task, done=done, of=total, per_second=rate, seconds_left=left)
+                        numbers = {"done": done, "of": total, "per_second": rate, "seconds_left": left, **more()}
+                        _observe(context, task=task, **numbers)
 
             yield advance
+
+
+def _in_words(numbers: Mapping[str, float]) -> str:
+    """Numbers with their names: 1,200 tokens, 35.2 tokens/s."""
+    return ", ".join(
+        f"{value:,} {name}" if isinstance(value, int) else f"{value:,.4g} {name}" for name, value in numbers.items()
+    )
 
 
 def _observe(context: dg.AssetExecutionContext, **numbers: Any) -> None:
@@ -227,7 +246,7 @@ def _observe(context: dg.AssetExecutionContext, **numbers: Any) -> None:
 
 
 @contextmanager
-def _bar(label: str, total: int, *, shown: bool) -> Iterator[Advance]:
+def _bar(label: str, total: int, *, shown: bool) -> Iterator[Callable[[int, str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -236,8 +255,9 @@ def _bar(label: str, total: int, *, shown: bool) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
         task = progress.add_task(label, total=total, rate="")
 
-        def advance(count: int) -> None:
+        def advance(count: int, said: str) -> None:
             speed = progress.tasks[task].speed
-            progress.update(task, advance=count, rate=f"{speed:.1f}/s" if speed else "")
+            shown_rate = [f"{speed:.1f}/s"] if speed else []
+            progress.update(task, advance=count, rate=", ".join([*shown_rate, *filter(None, [said])]))
 
         yield advance

@@ -20,6 +20,7 @@ from personarank_dagster.defs.platform.declarations import RAW, asset_names, dec
 from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.preparation.prompt_files import load_prompts
 from personarank_dagster.raw.parts import parts_version
 from personarank_dagster.storage.disk import content_hash
 from personarank_dagster.storage.known_hashes import file_version
@@ -29,6 +30,7 @@ from personarank_dagster.vectors.external_caches import FILES as EXTERNAL_FILES
 # Names of contents beside the raw files.
 BASE_MODEL, CACHE_MODEL = "model/st_path", "model/model"
 EXTERNAL = "external/"
+PROMPT = "prompt"
 
 MARK = "personarank/snapshot"
 
@@ -101,6 +103,8 @@ def content_of(config: DatasetConfig, name: str) -> str:
     kind, _, key = name.partition("/")
     if kind == RAW:
         return parts_version(config.data.raw_files[key], _hashes(config))
+    if kind == PROMPT and config.prepare:
+        return content_hash(load_prompts(config.prepare.prompts)[key].text)
     if name.startswith(EXTERNAL):
         folder = Path(str(getattr(config.rerank, key)))
         return content_hash(*(file_version(folder / file, _hashes(config)) for file in EXTERNAL_FILES[key]))

@@ -99,7 +99,7 @@ class Step:
 
     def made_from(self) -> Provenance:
         """What the step's output is made from."""
-        read = [self.sight.versions(upstream) for upstream in self.declaration.assets_read(self.snapshot.dataset)]
+        read = [self.sight.versions(upstream) for upstream in self.declaration.reads(self.snapshot.dataset)]
         snapshot = msgspec.structs.replace(self.snapshot, contents=self.snapshot.contents | self.pinned)
         return provenance(
             snapshot, self.declaration.name, {name: one for of_asset in read for name, one in of_asset.items()}

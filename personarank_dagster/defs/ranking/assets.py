@@ -30,6 +30,7 @@ from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
 from personarank_dagster.defs.ranking.choices import choose_blend
 from personarank_dagster.defs.ranking.examples import example_lists
 from personarank_dagster.defs.ranking.pictures import metric_bars, movement, report_lines
+from personarank_dagster.preparation.split import split_of_table
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking import ranker as ranking
 from personarank_dagster.ranking.blending import Alpha, measure
@@ -58,7 +59,7 @@ def ranking_settings(config: DatasetConfig) -> dict[str, object]:
 
 def unread_for_ranking(config: DatasetConfig) -> tuple[str, ...]:
     """The ground truth, where it chooses no blend; and the histories, where no blend learns from popularity."""
-    truth = () if _is_chosen(config) else ("raw/gt",)
+    truth = () if _is_chosen(config) else ("raw/gt", "split")
     return truth if config.rerank.blend == "learned" else (*truth, "histories")
 
 
@@ -70,6 +71,7 @@ def _is_chosen(config: DatasetConfig) -> bool:
     group="ranking",
     kinds={"numpy"},
     optional_raw=("gt",),
+    instead=("split",),
     unread=unread_for_ranking,
     settings=ranking_settings,
     code_version="3",
@@ -82,6 +84,7 @@ def reranked_candidates(
     histories: pl.LazyFrame,
     interaction_cache: VectorTable,
     persona_cache: VectorTable,
+    split: pl.DataFrame | None,
     project: ProjectResource,
     gpu: GpuResource,
 ) -> dg.MaterializeResult[Any]:
@@ -96,7 +99,8 @@ def reranked_candidates(
     config = step.config
     check_one_encoder(step)
     ranker = _ranker(_rules(config), interaction_cache, persona_cache, gpu)
-    chosen = choose_blend(step, ranker, candidates, histories)
+    held_out = None if split is None else split_of_table(split).ground_truth
+    chosen = choose_blend(step, ranker, candidates, histories, held_out)
     parts = (chosen.blend.rerank(ranker, block) for block in ranking.blocks(candidates))
     reranked = spool(parts, config.data.out_root / "scratch")
     numbers = {

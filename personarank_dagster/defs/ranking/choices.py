@@ -26,15 +26,26 @@ class Choice:
     picture: Draw = field(default=lambda: None)
 
 
-def choose_blend(step: Step, ranker: Ranker, candidates: pl.LazyFrame, histories: pl.LazyFrame) -> Choice:
-    """The configured blend. Raises ConfigError if there is nothing to choose it by."""
+def choose_blend(
+    step: Step,
+    ranker: Ranker,
+    candidates: pl.LazyFrame,
+    histories: pl.LazyFrame,
+    held_out: pl.DataFrame | None,
+) -> Choice:
+    """The configured blend; `held_out` is the ground truth where no file has it.
+
+    Raises ConfigError if there is nothing to choose it by.
+    """
     rerank, k = step.config.rerank, max(step.config.rerank.ks)
     if rerank.blend == "learned":
-        truth, set_aside = _ground_truth(step, "blend must be alpha, and alpha a number in [0, 1],", "learned")
+        truth, set_aside = _ground_truth(
+            step, held_out, "blend must be alpha, and alpha a number in [0, 1],", "learned"
+        )
         return _learned(ranker, candidates, truth, item_counts(histories), k, set_aside)
     if rerank.alpha != "auto":
         return Choice(Blend(rerank.alpha), {"serving_alpha": rerank.alpha})
-    truth, set_aside = _ground_truth(step, "alpha must be a number in [0, 1]", "auto")
+    truth, set_aside = _ground_truth(step, held_out, "alpha must be a number in [0, 1]", "auto")
     blend = measure(ranker, candidates, truth, alpha="auto", k=k).blend
     by_fold = {f"alpha of fold {fold}": alpha for fold, alpha in enumerate(blend.folds)}
     numbers = {"serving_alpha": blend.serving} | by_fold | set_aside
@@ -59,9 +70,11 @@ def _learned(
     return Choice(blend, kept | numbers | set_aside, partial(signal_weights, blend, lost, k))
 
 
-def _ground_truth(step: Step, rule: str, got: str) -> tuple[pl.DataFrame, dict[str, Any]]:
+def _ground_truth(
+    step: Step, held_out: pl.DataFrame | None, rule: str, got: str
+) -> tuple[pl.DataFrame, dict[str, Any]]:
     raw = step.raw_files()
-    truth = raw.optional("gt", ingestion.read_ground_truth)
+    truth = raw.optional("gt", ingestion.read_ground_truth) if held_out is None else held_out
     if truth is None:
         raise ConfigError(
             f"{step.config.data_path.with_name('rerank.yaml')}: {rule} where data.yaml names no gt, got {got}, which "

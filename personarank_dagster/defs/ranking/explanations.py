@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from personarank_dagster.core.errors import InputError, StorageError
+from personarank_dagster.defs.platform.declarations import declared
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.ranking.examples import example_users as users_by_movement
 from personarank_dagster.ranking.ranker import min_spread
@@ -52,8 +53,9 @@ def explain(project: ProjectResource, partition: str, user_id: str, *, top: int)
         .collect()
         .to_dicts()
     )  # fmt: skip
-    behind = _interactions(project, partition, user_id)
+    behind, evidence = _interactions(project, partition, user_id), _evidence(project, partition)
     for place in told:
+        place["evidence"] = evidence.get(place["unique_persona_id"], [])
         place["interactions"] = [part | behind.get(part["item_id"], {}) for part in place["interactions"]]
     return Explanation(user_id, own["alpha"][0], told, _note(own["persona_score"].drop_nulls(), learned=learned))
 
@@ -80,6 +82,14 @@ def _moved_users(lists: pl.LazyFrame, truth: pl.LazyFrame) -> dict[str, str]:
             user, item, old, new = max(moved, key=lambda place: sign * (int(place[2]) - int(place[3])))
             told[user] = f"the held-out {item} moved {way} from {old} to {new}"
     return told
+
+
+def _evidence(project: ProjectResource, partition: str) -> dict[str, list[str]]:
+    """Ids of the reviews that each persona rests on; known where a model wrote the personas of raw reviews."""
+    if not declared("item_personas").is_made(project.dataset(partition)):
+        return {}
+    rows = _table(project, "item_personas", partition).select("unique_persona_id", "review_ids")
+    return dict(rows.collect().iter_rows())
 
 
 def _note(scores: pl.Series, *, learned: bool) -> str | None:

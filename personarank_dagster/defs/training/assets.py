@@ -26,10 +26,11 @@ NOT_DECIDING = ("st_path", "st_revision", "num_gpus", "checkpoint_seconds", "amp
 
 
 def training_settings(config: DatasetConfig) -> dict[str, object]:
-    """Settings that decide an encoder; those of adapters only where there are some."""
+    """Settings that decide an encoder; those of adapters and of pairs only where they change something."""
     settings = msgspec.structs.asdict(config.train)
     adapters = () if config.train.tune == "lora" else ("lora_r", "lora_alpha", "lora_dropout")
-    decides = {name: value for name, value in settings.items() if name not in (*NOT_DECIDING, *adapters)}
+    pairs = ("pairs",) if config.train.pairs == "selections" else ()
+    decides = {name: value for name, value in settings.items() if name not in (*NOT_DECIDING, *adapters, *pairs)}
     return {"template_version": TEMPLATE_VERSION, "template": config.template} | decides
 
 
@@ -38,7 +39,7 @@ def training_settings(config: DatasetConfig) -> dict[str, object]:
     kinds={"pytorch", "huggingface"},
     settings=training_settings,
     contents=lambda config: (BASE_MODEL,),
-    code_version="6",
+    code_version="7",
     format=lambda schema: EncoderFormat({"train": "."}),
     checks=encoder_checks,
     **GPU_STEP,

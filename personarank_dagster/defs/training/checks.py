@@ -140,7 +140,7 @@ def beats(base: Mapping[str, float], final: Mapping[str, float]) -> Found:
     ]
     numbers = {
         f"{when} {name}": metrics[name]
-        for name in ("accuracy@1", "ndcg@10_hard", "ndcg@10_sampled")
+        for name in ("accuracy@1", "ndcg@10_blend", "ndcg@10_hard", "ndcg@10_sampled")
         for when, metrics in (("base", base), ("final", final))
     }
     return Found(not worse, numbers | ({"note": "; ".join(worse)} if worse else {}))

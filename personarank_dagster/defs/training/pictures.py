@@ -20,11 +20,11 @@ def training_curves(record: Mapping[str, Any]) -> "Figure":
         legend_below(loss, columns=2)
     loss.set(title="loss", xlabel="step")
     for axes in metric:
-        for name in ("accuracy@1", "ndcg@10_sampled", "ndcg@10_hard"):
+        for name in ("accuracy@1", "ndcg@10_sampled", "ndcg@10_hard", "ndcg@10_blend"):
             steps, values = zip(*((entry["step"], entry[name]) for entry in evaluations), strict=True)
             axes.plot(steps, values, label=name, marker=".")
         axes.axvline(best_step, color="#555555", lw=1, ls="--")
         best = f"step {best_step}" if best_step else "the untrained encoder"
         axes.set(title=f"held-out users; counts: {best}", xlabel="step")
-        legend_below(axes, columns=3)
+        legend_below(axes, columns=2)
     return figure

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 OBSERVATION_SECONDS = 60
 
 # What matters first: whether training helped.
-HEADLINE = ("ndcg@10_hard", "accuracy@1")
+HEADLINE = ("ndcg@10_blend", "accuracy@1")
 
 # What stands in an evaluation beside the metrics.
 NO_METRICS = ("step", "best_by", "standard_error")

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from personarank_dagster.core.histories import TrainingPairs
-from personarank_dagster.core.profiles import IntArray, Windows, window_weights
+from personarank_dagster.core.profiles import FloatArray, IntArray, Windows, window_weights
+from personarank_dagster.encoding.training.neighbours import Neighbourhood
 
 
 @dataclass(frozen=True)
@@ -19,16 +20,20 @@ class TrainingData:
     """Everything that training reads, texts apart.
 
     Liked interaction i has the text `text_rows[i]`; pair j is profile window `windows[j]` of user `users[j]` with
-    the persona `targets[j]`; persona p belongs to item `persona_items[p]`. `neighbours[j]` (pairs, count) are items
-    that a retriever would offer to the user of pair j, nearest first, -1 where there are no more.
+    the persona `targets[j]`, -1 where none was selected, of item `target_items[j]`; persona p belongs to item
+    `persona_items[p]`. `neighbours[j]` (pairs, count) are items
+    that a retriever would offer to the user of pair j, nearest first, -1 where there are no more; see `Neighbourhood`
+    for `nearness` (pairs, count + 1).
     """
 
     text_rows: IntArray
     windows: Windows
     targets: IntArray
+    target_items: IntArray
     users: IntArray
     persona_items: IntArray
     neighbours: IntArray
+    nearness: FloatArray
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -39,24 +44,31 @@ class TrainingData:
             self,
             windows=self.windows[pairs],
             targets=self.targets[pairs],
+            target_items=self.target_items[pairs],
             users=self.users[pairs],
             neighbours=self.neighbours[pairs],
+            nearness=self.nearness[pairs],
         )
 
 
 def training_data(
-    pairs: TrainingPairs, text_rows: IntArray, personas: pl.DataFrame, neighbours: IntArray
+    pairs: TrainingPairs, text_rows: IntArray, personas: pl.DataFrame, near: Neighbourhood
 ) -> TrainingData:
-    """Number the users, personas and items of the pairs; `neighbours` as the function of that name gives them."""
-    persona_row = personas.select("unique_persona_id").with_row_index("target")
-    joined = pairs.frame.join(persona_row, on="unique_persona_id", how="left", maintain_order="left")
+    """Number the users, personas and items of the pairs; `near` as `neighbours` gives it."""
+    numbered = personas.select("unique_persona_id", "item_id", item=pl.Series(_codes(personas["item_id"])))
+    persona_row = numbered.with_row_index("target")
+    by_persona = pairs.frame.join(persona_row, on="unique_persona_id", how="left", maintain_order="left")
+    item = numbered.select("item_id", of_item="item").unique("item_id")
+    joined = by_persona.join(item, left_on="target_item_id", right_on="item_id", how="left", maintain_order="left")
     return TrainingData(
         text_rows=text_rows,
         windows=pairs.windows,
-        targets=joined["target"].to_numpy().astype(np.int64),
+        targets=joined["target"].cast(pl.Int64).fill_null(-1).to_numpy(),
+        target_items=joined["item"].fill_null(joined["of_item"]).to_numpy(),
         users=_codes(pairs.frame["user_id"]),
         persona_items=_codes(personas["item_id"]),
-        neighbours=neighbours,
+        neighbours=near.items,
+        nearness=near.nearness,
     )
 
 
@@ -122,7 +134,7 @@ class PairCollator:
 
         texts (texts,)                  distinct rows of interaction texts
         text_weights (batch, texts)     decay weight of each text in the profile of each pair
-        targets, users (batch,)
+        targets, target_items, users (batch,)
         neighbours (batch, count)
         """
         chosen = np.asarray(numbers, dtype=np.int64)
@@ -135,6 +147,7 @@ class PairCollator:
             "texts": texts,
             "text_weights": text_weights,
             "targets": self.pairs.targets[chosen],
+            "target_items": self.pairs.target_items[chosen],
             "users": self.pairs.users[chosen],
             "neighbours": self.pairs.neighbours[chosen],
         }

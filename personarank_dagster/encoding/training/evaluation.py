@@ -23,9 +23,10 @@ RANKED = 10
 class Validation:
     """Pairs of held-out users as one batch, and what their targets are ranked against.
 
-    `rows` are the personas of all items that occur, item by item in `items` (rows,), numbered from 0; `positives`
-    and `target_items` (pairs,) point into them; `hard` (pairs, count) are items, -1 where there are no more, and
-    `sampled` (count,) are the same for every pair.
+    `rows` are the personas of all items that occur, item by item in `items` (rows,), numbered from 0;
+    `positives`, -1 where none was selected, and `target_items` (pairs,) point into them; `hard` (pairs, count)
+    are items, -1 where there are no more, `nearness` (pairs, count + 1) theirs and the target's, and `sampled`
+    (count,) are the same for every pair.
     """
 
     batch: dict[str, Tensor]
@@ -35,11 +36,12 @@ class Validation:
     target_items: Tensor
     sampled: Tensor
     hard: Tensor
+    nearness: Tensor
 
     @property
     def best_by(self) -> str:
-        """The metric that chooses the epoch: the ranking that resembles a retriever's list most."""
-        return f"ndcg@{RANKED}_hard" if bool((self.hard >= 0).any()) else f"ndcg@{RANKED}_sampled"
+        """The metric that chooses the epoch: the ranking that resembles a reranked list most."""
+        return f"ndcg@{RANKED}_blend" if bool((self.hard >= 0).any()) else f"ndcg@{RANKED}_sampled"
 
 
 def make_validation(pairs: TrainingData, config: TrainConfig) -> Validation:
@@ -49,17 +51,18 @@ def make_validation(pairs: TrainingData, config: TrainConfig) -> Validation:
         pairs = pairs.take(np.sort(rng.choice(len(pairs), MAX_PAIRS, replace=False)))
     all_items = np.unique(pairs.persona_items)
     sampled = np.sort(rng.choice(all_items, min(SAMPLED_ITEMS, len(all_items)), replace=False))
-    targets = pairs.persona_items[pairs.targets]
+    targets = pairs.target_items
     items = np.unique(np.concatenate([sampled, targets, pairs.neighbours[pairs.neighbours >= 0]]))
     rows = np.flatnonzero(np.isin(pairs.persona_items, items))
     return Validation(
         batch=PairCollator(pairs, config.gamma)(range(len(pairs))),
         rows=torch.from_numpy(rows),
         items=_places(pairs.persona_items[rows], items),
-        positives=_places(pairs.targets, rows),
+        positives=torch.where(torch.from_numpy(pairs.targets >= 0), _places(pairs.targets, rows), -1),
         target_items=_places(targets, items),
         sampled=_places(sampled, items),
         hard=torch.where(torch.from_numpy(pairs.neighbours >= 0), _places(pairs.neighbours, items), -1),
+        nearness=torch.from_numpy(pairs.nearness),
     )
 
 
@@ -79,12 +82,16 @@ def evaluate(model: ProfilePersonaModel, validation: Validation) -> Metrics:
 def measure(validation: Validation, cosines: Tensor) -> Metrics:
     """Metrics of cosines (pairs, personas).
 
-    accuracy@1 and mrr: the place of the selected persona among the item's own; chance: the accuracy of a random
-    choice. ndcg@10: the target item among itself and the sampled or hard items, an item by its best persona.
+    accuracy@1 and mrr: the place of the selected persona among the item's own, of pairs that have one; chance:
+    the accuracy of a random choice. ndcg@10: the target item among itself and the sampled or hard items, an item
+    by its best persona; in the blend, half by that and half by how near a retriever finds it, each between the
+    least and most of the list.
     standard_error is that of the metric that chooses the epoch, by user.
     """
-    own = siblings(validation.items, validation.positives)
-    places = _place(cosines, validation.positives, own)
+    selected = validation.positives >= 0
+    positives = validation.positives[selected]
+    own = siblings(validation.items, positives)
+    places = _place(cosines[selected], positives, own)
     scores = item_scores(cosines, validation.items, int(validation.items.max()) + 1)
     sampled = torch.zeros_like(scores, dtype=torch.bool)
     sampled[:, validation.sampled] = True
@@ -93,6 +100,7 @@ def measure(validation: Validation, cosines: Tensor) -> Metrics:
     ndcg = {
         f"ndcg@{RANKED}_sampled": _ndcg(_place(scores, validation.target_items, sampled)),
         f"ndcg@{RANKED}_hard": _ndcg(_place(scores, validation.target_items, hard[:, 1:])),
+        f"ndcg@{RANKED}_blend": _ndcg(_blended_place(scores, validation)),
     }
     return {
         "accuracy@1": _mean(places == 1),
@@ -124,12 +132,29 @@ def _place(scores: Tensor, positives: Tensor, among: Tensor) -> Tensor:
     return better.sum(dim=1) + 1
 
 
+def _blended_place(scores: Tensor, validation: Validation) -> Tensor:
+    """Place (rows,) of each target among the hard items, in a list that its retriever has a half share in."""
+    listed = torch.cat([validation.hard, validation.target_items[:, None]], dim=1)
+    known = listed >= 0
+    personas = scores.gather(1, listed.clamp(min=0)).double()
+    blend = _minmax(personas, known) + _minmax(validation.nearness.double(), known)
+    return ((blend > blend[:, -1:]) & known).sum(dim=1) + 1
+
+
+def _minmax(values: Tensor, known: Tensor) -> Tensor:
+    """Values (rows, columns) between the least and most of the known ones of a row; 0.5 where all are equal."""
+    low = values.masked_fill(~known, torch.inf).amin(dim=1, keepdim=True)
+    high = values.masked_fill(~known, -torch.inf).amax(dim=1, keepdim=True)
+    return torch.where(high > low, (values - low) / (high - low).clamp(min=1e-12), 0.5)
+
+
 def _ndcg(places: Tensor) -> Tensor:
     return torch.where(places <= RANKED, 1 / torch.log2(places + 1.0), 0.0)
 
 
 def _mean(values: Tensor) -> float:
-    return float(values.double().mean())
+    """Of nothing 0."""
+    return float(values.double().mean()) if len(values) else 0.0
 
 
 def _mean_cosine(vectors: Tensor) -> float:

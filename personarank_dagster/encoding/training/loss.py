@@ -39,13 +39,16 @@ def item_scores(cosines: Tensor, items: Tensor, num_items: int) -> Tensor:
     return start.scatter_reduce(1, columns, cosines, "amax")
 
 
-def listwise_scores(cosines: Tensor, positives: Tensor, items: Tensor) -> Tensor:
+def listwise_scores(cosines: Tensor, positives: Tensor, own: Tensor, items: Tensor) -> Tensor:
     """Scores (batch, items): the positive persona's for its item, the best persona's for every other.
 
-    cosines (batch, personas); positives (batch,) are personas; items (personas,) number from 0 without gaps.
+    cosines (batch, personas); positives (batch,) are personas, -1 where the best one counts for the own item too; own
+    (batch,) are the items of the positives; items (personas,) number from 0 without gaps.
     """
     scores = item_scores(cosines, items, int(items.max()) + 1)
-    return scores.scatter(1, items[positives][:, None], cosines.gather(1, positives[:, None]))
+    selected = cosines.gather(1, positives.clamp(min=0)[:, None])
+    best = scores.gather(1, own[:, None])
+    return scores.scatter(1, own[:, None], torch.where((positives >= 0)[:, None], selected, best))
 
 
 def siblings(items: Tensor, positives: Tensor) -> Tensor:

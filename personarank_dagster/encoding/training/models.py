@@ -52,30 +52,46 @@ class ProfilePersonaModel(nn.Module):
         """Draw the epoch's pool."""
         self.pool = self._draw_pool(epoch).to(self.pool.device)
 
-    def compared(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows (personas,) of the personas in the softmax, the place of each target in them, unit vectors."""
-        rows, positives = torch.unique(targets, return_inverse=True)
+    def compared(self, targets: Tensor, target_items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows (personas,) of the personas in the softmax, the place of each target in them, unit vectors.
+
+        Where pairs are of histories, all personas of their items are in it; a place is -1 where none was selected.
+        """
+        if self.settings.pairs == "selections":
+            rows, positives = torch.unique(targets, return_inverse=True)
+        else:
+            rows = torch.isin(self.persona_items, target_items).nonzero().squeeze(1)
+            positives = torch.where(targets >= 0, torch.searchsorted(rows, targets.clamp(min=0)), -1)
         if self.settings.negatives == "catalogue":
             rows = torch.cat([rows, self.pool[~torch.isin(self.pool, rows)]])
         return rows, positives, self.personas(rows)
 
     def forward(
-        self, texts: Tensor, text_weights: Tensor, targets: Tensor, users: Tensor, neighbours: Tensor
+        self,
+        texts: Tensor,
+        text_weights: Tensor,
+        targets: Tensor,
+        target_items: Tensor,
+        users: Tensor,
+        neighbours: Tensor,
     ) -> dict[str, Tensor]:
         """Loss of the batch that `PairCollator` made."""
         interactions = self.interactions(texts)
-        rows, positives, personas = self.compared(targets)
+        chosen = targets if self.settings.pairs != "histories" else torch.full_like(targets, -1)
+        rows, positives, personas = self.compared(chosen, target_items)
         # Cosines are divided by a small temperature: they are no place for few bits.
         with torch.autocast(interactions.device.type, enabled=False):
             cosines = loss.weighted_profiles(interactions, text_weights) @ personas.T
-            return {"loss": self._loss(cosines, positives, self.persona_items[rows], users, neighbours)}
+            items = self.persona_items[rows]
+            if self.settings.loss == "listwise":
+                columns, item_of_persona = torch.unique(items, return_inverse=True)
+                own = torch.searchsorted(columns, target_items)
+                cosines = loss.listwise_scores(cosines, positives, own, item_of_persona)
+                positives, items = own, columns
+            return {"loss": self._loss(cosines, positives, items, users, neighbours)}
 
     def _loss(self, scores: Tensor, positives: Tensor, items: Tensor, users: Tensor, neighbours: Tensor) -> Tensor:
         settings = self.settings
-        if settings.loss == "listwise":
-            columns, item_of_persona = torch.unique(items, return_inverse=True)
-            scores = loss.listwise_scores(scores, positives, item_of_persona)
-            positives, items = item_of_persona[positives], columns
         excluded = torch.zeros_like(scores, dtype=torch.bool)
         if settings.mask_same_item:
             excluded |= loss.siblings(items, positives)

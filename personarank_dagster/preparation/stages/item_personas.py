@@ -8,14 +8,12 @@ from msgspec import Meta
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
-from personarank_dagster.preparation.evidence import Limits, as_data, sampled
+from personarank_dagster.preparation.evidence import UNSENT, Limits, as_data, sampled
 from personarank_dagster.preparation.prompt_files import Prompt
 from personarank_dagster.preparation.questions import Question
 from personarank_dagster.preparation.split import TrainingReviews
 
 STAGE = "item_personas"
-
-EVIDENCE = {**schemas.PERSONAS, "review_ids": pl.List(pl.String())}
 
 
 class Persona(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,7 +63,7 @@ def _question(
     chosen = sampled(rows, most_bytes=limits.text_bytes)
     review_ids = {f"R{place}": row["review_id"] for place, row in enumerate(chosen, 1)}
     shown = [
-        {"id": short, **{name: value for name, value in row.items() if name not in ("order", "review_id")}}
+        {"id": short, **{name: value for name, value in row.items() if name not in UNSENT}}
         for short, row in zip(review_ids, chosen, strict=True)
     ]
     fewest, highest = (1, 1) if len(chosen) == 1 else (least, most)
@@ -77,6 +75,8 @@ def _question(
         answer_schema=_answer_schema(list(review_ids), fewest, highest),
         check=lambda content: _personas(content, review_ids, fewest, highest),
         canary=prompt.canary,
+        sources=tuple(review_ids.values()),
+        left_out=len(rows) - len(chosen),
     )
 
 
@@ -134,4 +134,4 @@ def table(answers: dict[str, list[dict[str, Any]]], summaries: pl.DataFrame) -> 
         for item_id, personas in answers.items()
         for place, persona in enumerate(personas, 1)
     ]
-    return pl.DataFrame(rows, schema=EVIDENCE)
+    return pl.DataFrame(rows, schema=schemas.ITEM_PERSONAS)

@@ -6,7 +6,8 @@ import msgspec
 import polars as pl
 from msgspec import Meta
 
-from personarank_dagster.preparation.evidence import Limits, as_data, safe_text, sampled
+from personarank_dagster.core import schemas
+from personarank_dagster.preparation.evidence import UNSENT, Limits, as_data, num_cut, safe_text, sampled
 from personarank_dagster.preparation.prompt_files import Prompt
 from personarank_dagster.preparation.questions import Question
 from personarank_dagster.preparation.split import TrainingReviews
@@ -37,15 +38,14 @@ def questions(items: pl.DataFrame, reviews: TrainingReviews, prompt: Prompt, lim
 def _question(group: pl.DataFrame, item: dict[str, Any], prompt: Prompt, limits: Limits) -> Question:
     written = [row for row in group.iter_rows(named=True) if row["text"] or row["title"]]
     rows = [
-        {"order": order, "rating": row["rating"], **review_texts(row, limits)} for order, row in enumerate(written)
+        {"order": order, "review_id": row["review_id"], "rating": row["rating"], **review_texts(row, limits)}
+        for order, row in enumerate(written)
     ]
+    shown = sampled(rows, most_bytes=limits.text_bytes)
     given = {
         "title": safe_text(item.get("title"), mask=limits.mask_contacts),
         "description": safe_text(item.get("description"), mask=limits.mask_contacts),
-        "reviews": [
-            {name: value for name, value in row.items() if name != "order"}
-            for row in sampled(rows, most_bytes=limits.text_bytes)
-        ],
+        "reviews": [{name: value for name, value in row.items() if name not in UNSENT} for row in shown],
     }
     return Question(
         stage=STAGE,
@@ -54,6 +54,9 @@ def _question(group: pl.DataFrame, item: dict[str, Any], prompt: Prompt, limits:
         user=as_data(given),
         answer_schema=SCHEMA,
         check=lambda content: msgspec.json.decode(content, type=Answer).summary.strip(),
+        sources=tuple(row["review_id"] for row in shown),
+        left_out=len(rows) - len(shown),
+        cut=num_cut(item.get("description"), *(row["text"] for row in written)),
         canary=prompt.canary,
     )
 
@@ -65,5 +68,4 @@ def review_texts(row: dict[str, Any], limits: Limits) -> dict[str, str | None]:
 
 def table(answers: dict[str, str]) -> pl.DataFrame:
     """One row per item: item_id, item_summary."""
-    schema = {"item_id": pl.String(), "item_summary": pl.String()}
-    return pl.DataFrame(list(answers.items()), schema=schema, orient="row")
+    return pl.DataFrame(list(answers.items()), schema=schemas.ITEM_SUMMARIES, orient="row")

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
-from personarank_dagster.preparation.evidence import Limits, as_data, safe_text, sampled
+from personarank_dagster.preparation.evidence import UNSENT, Limits, as_data, safe_text, sampled
 from personarank_dagster.preparation.prompt_files import Prompt
 from personarank_dagster.preparation.questions import Question
 from personarank_dagster.preparation.split import Split
@@ -81,6 +81,7 @@ def _question(
     rows = [
         {
             "order": order,
+            "review_id": row["review_id"],
             "item": safe_text(titles.get(row["item_id"]), mask=limits.mask_contacts),
             "rating": row["rating"],
             **{key: row[key] for key in aspect_columns(schema) if row[key]},
@@ -89,7 +90,7 @@ def _question(
     ]
     liked = sampled(rows, most_bytes=limits.text_bytes)
     given = {
-        "history": [{name: value for name, value in row.items() if name != "order"} for row in liked],
+        "history": [{name: value for name, value in row.items() if name not in UNSENT} for row in liked],
         "personas": [{"id": short, **_shown(persona)} for short, persona in by_id.items()],
     }
     return Question(
@@ -100,6 +101,8 @@ def _question(
         answer_schema=_answer_schema(list(by_id)),
         check=lambda content: _selection(content, by_id),
         canary=prompt.canary,
+        sources=tuple(row["review_id"] for row in liked),
+        left_out=history.height - len(liked),
     )
 
 
@@ -120,11 +123,12 @@ def _selection(content: str, by_id: dict[str, dict[str, Any]]) -> dict[str, Any]
     answer = msgspec.json.decode(content, type=Answer)
     if answer.persona not in by_id:
         raise ValueError(f"persona must be one of {', '.join(by_id)}, got {answer.persona!r}")
-    return {"persona": by_id[answer.persona], "reason": answer.reason, "offered_as": answer.persona}
+    persona = by_id[answer.persona]
+    return {"persona": persona, "reason": answer.reason, "offered_as": answer.persona, "offered": len(by_id)}
 
 
 def table(answers: dict[str, dict[str, Any]]) -> pl.DataFrame:
-    """One row per user: the columns of `selected_personas`, and the id under which the persona was offered."""
+    """One row per user: the columns of `selected_personas`, and what the persona was offered as, among how many."""
     rows = [
         {
             "user_id": user_id,
@@ -134,7 +138,8 @@ def table(answers: dict[str, dict[str, Any]]) -> pl.DataFrame:
             "selection_reasoning": answer["reason"],
             "resolved": True,
             "offered_as": answer["offered_as"],
+            "offered": answer["offered"],
         }
         for user_id, answer in answers.items()
     ]
-    return pl.DataFrame(rows, schema={**schemas.SELECTED_PERSONAS, "offered_as": pl.String()})
+    return pl.DataFrame(rows, schema=schemas.PERSONA_SELECTIONS)

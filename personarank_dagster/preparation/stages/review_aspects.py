@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
-from personarank_dagster.preparation.evidence import Limits, as_data, safe_text
+from personarank_dagster.preparation.evidence import Limits, as_data, num_cut, safe_text
 from personarank_dagster.preparation.prompt_files import Prompt
 from personarank_dagster.preparation.questions import Question
 from personarank_dagster.preparation.split import TrainingReviews
@@ -40,6 +41,8 @@ def questions(
             answer_schema=answer,
             check=lambda content: _aspects(content, keys),
             canary=prompt.canary,
+            sources=(row["review_id"],),
+            cut=num_cut(row["text"]),
         )
         for row in written.sort("review_id").iter_rows(named=True)
     ]
@@ -66,6 +69,5 @@ def _aspects(content: str, keys: tuple[str, ...]) -> dict[str, str | None]:
 
 def table(answers: dict[str, dict[str, str | None]], schema: SchemaName) -> pl.DataFrame:
     """One row per review: review_id and its aspects."""
-    columns = {name: pl.String() for name in ("review_id", *aspect_columns(schema))}
     rows = [{"review_id": review_id, **aspects} for review_id, aspects in answers.items()]
-    return pl.DataFrame(rows, schema=columns)
+    return pl.DataFrame(rows, schema=schemas.review_aspects(schema))

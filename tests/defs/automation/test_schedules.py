@@ -40,7 +40,7 @@ from personarank_dagster.defs.platform.run_tags import FINGERPRINT_TAG, PROCESS_
 from personarank_dagster.defs.platform.snapshots import take_snapshot
 from tests.workspace import copy_sample
 
-INPUTS = ["personas", "histories", "candidates", "ground_truth", "selected_personas"]
+INPUTS = ["ground_truth", "histories", "personas", "candidates", "selected_personas"]
 NIGHT = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 CONDITIONED = dg.AssetSelection.assets("personas", "selected_personas")
 VALIDATION = ScheduleConfig(job="data_validation_job", enabled=True)
@@ -97,7 +97,7 @@ def test_a_tick_requests_one_run_for_its_partition_and_skips_until_something_cha
     assert tick(instance, NIGHT + timedelta(days=1)) == unchanged
     append_line(project.dataset("amazon").raw_path("gt"))
     (second,) = tick(instance, NIGHT + timedelta(days=2))
-    assert [key.path[-1] for key in second.asset_selection] == ["histories", "ground_truth", "selected_personas"]
+    assert [key.path[-1] for key in second.asset_selection] == ["ground_truth", "histories", "selected_personas"]
     assert second.tags["reason"] == "raw/gt changed"
     assert second.tags[FINGERPRINT_TAG] != first.tags[FINGERPRINT_TAG]
 
@@ -283,6 +283,7 @@ def test_every_job_covers_what_its_name_says() -> None:
         return {key.path[-1] for key in defs.resolve_job_def(name).asset_layer.executable_asset_keys}
 
     caches, ranking = {"interaction_cache", "persona_cache"}, {"reranked_candidates", "rerank_metrics"}
+    ranking |= {"key_value_lists", "warehouse_lists"}
     assert assets("full_refresh_job") == set(asset_names(partitioned=True))
     assert assets("data_validation_job") == set(INPUTS)
     assert assets("retrain_job") == {"trained_encoder"} | caches | ranking

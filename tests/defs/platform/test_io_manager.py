@@ -58,7 +58,7 @@ def _read(
         "memory": dg.mem_io_manager,
     }
     result = dg.materialize(
-        [personas_asset, reader],
+        [personas_asset, dg.AssetSpec("item_personas"), reader],
         selection=[reader],
         partition_key="amazon" if partitions_def else None,
         resources=resources,

@@ -13,7 +13,7 @@ from personarank_dagster.defs.training.checks import beats, cut_at_most, falls, 
 from personarank_dagster.storage.encoder_directory import read_probes
 from tests.tiny_models import write_tiny_model
 
-BASE = {"best_by": 0.1, "accuracy@1": 0.3, "ndcg@10_hard": 0.1, "ndcg@10_sampled": 0.2}
+BASE = {"best_by": 0.1, "accuracy@1": 0.3, "ndcg@10_hard": 0.1, "ndcg@10_blend": 0.1, "ndcg@10_sampled": 0.2}
 RECORD = {"losses": [2.0, 1.0], "evaluations": [BASE]}
 VECTORS = unit_rows(np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32))
 

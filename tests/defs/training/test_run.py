@@ -3,7 +3,6 @@
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -21,12 +20,11 @@ TRAINED = ("run", "--partition", "amazon", "--select", "+trained_encoder")
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyWorkspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> TinyWorkspace:
     workspace = TinyWorkspace(tmp_path_factory.mktemp("ranks"))
     settings = {"tune: head": "tune: full", "num_gpus: 1": "num_gpus: 2", "negatives: catalogue": "negatives: batch"}
     edit(workspace.folder / "configs/amazon/train.yaml", settings)
-    yield workspace
-    workspace.close()
+    return workspace
 
 
 def test_a_failing_rank_fails_the_asset_with_its_own_error(workspace: TinyWorkspace) -> None:
@@ -76,7 +74,14 @@ def test_the_first_rank_that_failed_is_named(tmp_path: Path) -> None:
 
 def test_a_training_has_numbers_before_and_after_and_a_picture() -> None:
     base, final = (
-        {"step": step, "best_by": 0.1, "accuracy@1": 0.2, "ndcg@10_sampled": 0.1, "ndcg@10_hard": 0.1}
+        {
+            "step": step,
+            "best_by": 0.1,
+            "accuracy@1": 0.2,
+            "ndcg@10_sampled": 0.1,
+            "ndcg@10_hard": 0.1,
+            "ndcg@10_blend": 0.1,
+        }
         for step in (0, 2)
     )
     record = {
@@ -90,7 +95,7 @@ def test_a_training_has_numbers_before_and_after_and_a_picture() -> None:
     numbers = training_metadata(record, {"texts_per_second": 3.0})
     assert (numbers["first_loss"], numbers["last_loss"], numbers["texts_per_second"]) == (2.0, 1.0, 3.0)
     assert numbers["base accuracy@1"] == numbers["final accuracy@1"] == 0.2
-    both = [f"{side} {name}" for name in ("ndcg@10_hard", "accuracy@1") for side in ("base", "final")]
+    both = [f"{side} {name}" for name in ("ndcg@10_blend", "accuracy@1") for side in ("base", "final")]
     assert list(numbers)[:5] == [*both, "best_step"]
     shown = str(picture(training_curves(record)).value)
     assert shown.startswith("![loss; held-out users; counts: step 2](data:image/png;base64,")

@@ -17,9 +17,11 @@ DATA = TrainingData(
     text_rows=np.array([0, 1]),
     windows=Windows(np.array([0, 1]), np.array([1, 2])),
     targets=np.array([1, 4]),
+    target_items=np.array([0, 2]),
     users=np.array([0, 1]),
     persona_items=np.array([0, 0, 1, 1, 2]),
     neighbours=np.array([[1, 2], [0, -1]]),
+    nearness=np.array([[0.8, 0.2, 0.5], [0.4, 0.0, 0.0]], np.float32),
 )
 COSINES = torch.tensor([[0.9, 0.5, 0.95, 0.1, 0.2], [0.1, 0.2, 0.3, 0.4, 0.6]])
 
@@ -35,6 +37,7 @@ def test_metrics_are_those_computed_by_hand() -> None:
             "chance": 0.75,
             "ndcg@10_sampled": (second + 1) / 2,
             "ndcg@10_hard": (second + 1) / 2,
+            "ndcg@10_blend": (second + 1) / 2,
             "standard_error": (1 - second) / 2,
         }
     )
@@ -60,6 +63,22 @@ def test_one_user_says_nothing_of_others(pairs: int) -> None:
     assert standard_error(torch.linspace(0, 1, pairs), torch.zeros(pairs, dtype=torch.int64)) == 1.0
 
 
+def test_the_blend_chooses_by_half_the_persona_score_and_half_the_nearness() -> None:
+    # Pair 0: its item has 0.93 of the persona scores' range, and now all of the nearness; item 1 the rest of both.
+    near = replace(DATA, nearness=np.array([[0.2, 0.3, 0.9], [0.4, 0.0, 0.0]], np.float32))
+    assert measure(make_validation(near, CONFIG), COSINES)["ndcg@10_blend"] == 1.0
+    far = replace(DATA, nearness=np.array([[0.2, 0.3, 0.1], [0.4, 0.0, 0.0]], np.float32))
+    # Then item 1 has 1.5, item 2 has 1 and the target 0.93: third.
+    assert measure(make_validation(far, CONFIG), COSINES)["ndcg@10_blend"] == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_the_persona_is_judged_where_one_was_selected() -> None:
+    unknown = replace(DATA, targets=np.array([-1, 4]))
+    metrics = measure(make_validation(unknown, CONFIG), COSINES)
+    assert (metrics["accuracy@1"], metrics["chance"]) == (1.0, 1.0)
+    assert metrics["ndcg@10_hard"] == measure(make_validation(DATA, CONFIG), COSINES)["ndcg@10_hard"]
+
+
 def test_only_the_items_of_a_pair_are_its_hard_items() -> None:
     far = replace(DATA, neighbours=np.array([[2, -1], [0, -1]]))
     metrics = measure(make_validation(far, CONFIG), COSINES)
@@ -68,7 +87,7 @@ def test_only_the_items_of_a_pair_are_its_hard_items() -> None:
 
 
 def test_without_neighbours_the_sampled_items_choose_the_checkpoint() -> None:
-    assert make_validation(DATA, CONFIG).best_by == "ndcg@10_hard"
+    assert make_validation(DATA, CONFIG).best_by == "ndcg@10_blend"
     alone = replace(DATA, neighbours=np.full((2, 2), -1))
     assert make_validation(alone, CONFIG).best_by == "ndcg@10_sampled"
 
@@ -91,9 +110,11 @@ def test_users_are_held_out_whole_and_by_the_seed() -> None:
         np.arange(30),
         Windows(np.arange(30), np.arange(1, 31)),
         users % 5,
+        DATA.persona_items[users % 5],
         users,
         DATA.persona_items,
         np.full((30, 1), -1),
+        np.zeros((30, 2), np.float32),
     )
     train, validation = split_by_user(data, 0.2, seed=1)
     assert validation is not None

@@ -89,7 +89,9 @@ def test_a_row_without_any_other_column_has_no_loss() -> None:
 def test_an_item_scores_as_its_best_persona_and_the_positives_item_as_the_positive() -> None:
     cosines, items = torch.tensor([[0.1, 0.4, 0.2, 0.3]]), torch.tensor([0, 0, 1, 1])
     torch.testing.assert_close(item_scores(cosines, items, 2), torch.tensor([[0.4, 0.3]]))
-    torch.testing.assert_close(listwise_scores(cosines, torch.tensor([0]), items), torch.tensor([[0.1, 0.3]]))
+    own = torch.tensor([0])
+    torch.testing.assert_close(listwise_scores(cosines, torch.tensor([0]), own, items), torch.tensor([[0.1, 0.3]]))
+    torch.testing.assert_close(listwise_scores(cosines, torch.tensor([-1]), own, items), torch.tensor([[0.4, 0.3]]))
 
 
 def test_columns_of_other_items_than_the_neighbours_are_found() -> None:

@@ -36,9 +36,11 @@ DATA = TrainingData(
     text_rows=np.array([0, 1, 2, 2, 3, 4, 5, 1, 6, 7, 8, 9, 10, 0, 11, 13]),
     windows=Windows(STARTS, STARTS + np.array([4, 3, 3, 4, 1, 4, 5])),
     targets=np.array([0, 3, 3, 8, 5, 1, 6]),
+    target_items=np.array([0, 1, 1, 3, 2, 0, 2]),
     users=np.array([0, 0, 1, 1, 2, 2, 3]),
     persona_items=np.array([0, 0, 0, 1, 1, 2, 2, 3, 3]),
     neighbours=np.array([[1, 2], [3, -1], [0, 2], [0, 1], [1, -1], [3, 1], [0, -1]]),
+    nearness=np.zeros((7, 3), np.float32),
 )
 CASES = {
     "plain": {},
@@ -56,6 +58,9 @@ CASES = {
     "catalogue": {"negatives": "catalogue", "mask_same_item": True},
     "listwise": {"loss": "listwise", "mask_same_item": True},
     "listwise, catalogue": {"loss": "listwise", "negatives": "catalogue", "mask_same_item": True},
+    "histories": {"pairs": "histories", "loss": "listwise"},
+    "histories, catalogue": {"pairs": "histories", "loss": "listwise", "negatives": "catalogue"},
+    "both": {"pairs": "both", "loss": "listwise", "negatives": "catalogue"},
     "listwise, all masks": {
         "loss": "listwise",
         "mask_same_item": True,
@@ -94,7 +99,12 @@ def naive_loss(model: EncoderModel) -> Tensor:
         ]
         profile = normalize(torch.stack(weighted).sum(dim=0), dim=0)
         compared = set(DATA.targets.tolist()) if settings.negatives == "batch" else range(len(PERSONA_TEXTS))
+        if settings.pairs != "selections":
+            # Of an item that is in the softmax all personas are.
+            compared = {p for p in range(len(items)) if items[p] in {items[q] for q in compared}}
         score = {p: profile @ vector(PERSONA_TEXTS[p]) for p in sorted(compared)}
+        if settings.pairs == "histories":
+            target = max((p for p in score if items[p] == items[target]), key=lambda p: score[p])
         if settings.loss == "listwise":
             best = {p: max((q for q in score if items[q] == items[p]), key=lambda q: score[q]) for p in score}
             score = {p: score[p] for p in score if p == target or (best[p] == p and items[p] != items[target])}
@@ -204,7 +214,7 @@ def test_a_pool_is_drawn_anew_each_epoch_and_the_targets_are_always_compared(tin
     model.start_epoch(1)
     assert len(first) == len(model.pool) == 4
     assert first != model.pool.tolist()
-    rows, positives, _ = model.compared(targets)
+    rows, positives, _ = model.compared(targets, torch.from_numpy(DATA.target_items))
     assert rows[positives].tolist() == targets.tolist()
     assert sorted(rows.tolist()) == sorted({*targets.tolist(), *model.pool.tolist()})
 

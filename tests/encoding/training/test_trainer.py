@@ -36,9 +36,11 @@ DATA = TrainingData(
     text_rows=np.arange(2 * NUM_PAIRS) % (2 * NUM_PERSONAS),
     windows=Windows(np.arange(0, 2 * NUM_PAIRS, 2), np.arange(2, 2 * NUM_PAIRS + 1, 2)),
     targets=TARGETS,
+    target_items=TARGETS // 2,
     users=np.arange(NUM_PAIRS) // 2,
     persona_items=np.arange(NUM_PERSONAS) // 2,
     neighbours=np.stack([(TARGETS // 2 + 1) % 5, (TARGETS // 2 + 2) % 5], axis=1),
+    nearness=np.zeros((NUM_PAIRS, 3), np.float32),
 )
 PERSONA_VECTORS = unit_rows(RNG.normal(size=(NUM_PERSONAS, 16)).astype(np.float32))
 ROTATION = np.linalg.qr(RNG.normal(size=(16, 16)))[0].astype(np.float32)
@@ -93,9 +95,11 @@ def test_a_text_that_a_profile_holds_twice_counts_twice() -> None:
         np.array([4, 4]),
         Windows(np.array([0]), np.array([2])),
         TARGETS[:1],
+        DATA.target_items[:1],
         DATA.users[:1],
         DATA.persona_items,
         DATA.neighbours[:1],
+        DATA.nearness[:1],
     )
     assert PairCollator(twice, gamma=0.5)([0])["text_weights"].tolist() == [[1.5]]
 
@@ -153,18 +157,17 @@ def test_an_encoder_with_a_loss_or_weight_that_is_no_number_is_not_published(tin
         TrainedEncoder(info, training, CONFIG, "cpu", "fp32").check()
 
 
-def test_users_and_items_are_numbered(tiny_model_path: str) -> None:
+def test_users_and_items_are_numbered_and_a_target_may_have_no_persona(tiny_model_path: str) -> None:
     from personarank_dagster.core.histories import TrainingPairs
     from personarank_dagster.encoding.training.batches import training_data
+    from personarank_dagster.encoding.training.neighbours import Neighbourhood
 
-    frame = pl.DataFrame({"user_id": ["v", "u"], "target_item_id": ["b", "a"], "unique_persona_id": ["b_P1", "a_P1"]})
+    frame = pl.DataFrame({"user_id": ["v", "u"], "target_item_id": ["b", "a"], "unique_persona_id": ["b_P1", None]})
     personas = pl.DataFrame({"item_id": ["a", "b", "b"], "unique_persona_id": ["a_P1", "b_P0", "b_P1"]})
-    data = training_data(TrainingPairs(frame, DATA.windows[:2], {}), np.array([0]), personas, DATA.neighbours[:2])
-    assert (data.targets.tolist(), data.users.tolist(), data.persona_items.tolist()) == (
-        [2, 0],
-        [1, 0],
-        [0, 1, 1],
-    )
+    near = Neighbourhood(DATA.neighbours[:2], DATA.nearness[:2])
+    data = training_data(TrainingPairs(frame, DATA.windows[:2], {}), np.array([0]), personas, near)
+    assert (data.targets.tolist(), data.target_items.tolist()) == ([2, -1], [1, 0])
+    assert (data.users.tolist(), data.persona_items.tolist()) == ([1, 0], [0, 1, 1])
 
 
 class KilledError(Exception):

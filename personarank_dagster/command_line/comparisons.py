@@ -1,0 +1,39 @@
+"""What `personarank compare` shows."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from personarank_dagster.command_line.console import resolve
+from personarank_dagster.command_line.terminal import console, show_table
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.quantities import interval, percent
+from personarank_dagster.definitions import project
+from personarank_dagster.defs.ranking.comparisons import compare_versions
+
+
+def compare_and_report(partition: str, first: str, second: str, *, as_json: bool) -> None:
+    """Print the metrics of both versions side by side."""
+    names = resolve((partition,))
+    if len(names) != 1:
+        raise ConfigError("PARTITION must be one dataset, got all")
+    found = compare_versions(project, names[0], first, second)
+    if as_json:
+        console.print_json(data=asdict(found))
+        return
+    others = f", {found.others:,} users in one of them alone" if found.others else ""
+    table = Table(title=f"{found.partition} · {found.users:,} users{others}", title_justify="left")
+    for column in ("metric", "first", "second", "lift", "95 % interval", "p (Holm)"):
+        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    for row in found.metrics:
+        means = [f"{row[name]:.4f}" for name in ("first", "second")]
+        table.add_row(f"{row['metric']}@{row['k']}", *means, *_lift(row))
+    show_table(table)
+
+
+def _lift(row: dict[str, Any]) -> tuple[str, str, str]:
+    if row["lift"] is None:
+        return "", "", ""
+    return percent(row["lift"], signed=True), escape(interval(row["low"], row["high"])), f"{row['p']:.3g}"

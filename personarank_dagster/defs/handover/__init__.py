@@ -1,0 +1,1 @@
+"""Lists for others, off unless export.yaml names a place."""

@@ -1,0 +1,1 @@
+"""Candidate lists for datasets that have none."""
