@@ -156,12 +156,12 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 
 @main.command()
 @click.option("--partition", required=True, metavar="NAME", help="Dataset.")
-@click.option("--user", required=True, metavar="ID", help="Whose list.")
+@click.option("--user", metavar="ID", help="Whose list. [default: one who moved up, one who moved down]")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Places to show.")
 @_json_option
 @_project_options
 @_supervised
-def explain(partition: str, user: str, top: int, as_json: bool) -> None:
+def explain(partition: str, user: str | None, top: int, as_json: bool) -> None:
     """Show a user's reranked list: old and new places, personas, and the interactions behind them."""
     from personarank_dagster.command_line.explanations import explain_and_report
 
@@ -180,7 +180,7 @@ def _listing(command: Callable[..., None]) -> Callable[..., None]:
 @_supervised
 def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """List the versions of ASSET, or of all assets."""
-    from personarank_dagster.command_line.console import show_versions
+    from personarank_dagster.command_line.version_reports import show_versions
 
     show_versions(asset, partitions, as_json=as_json)
 
@@ -196,7 +196,7 @@ def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> N
 def rollback(asset: str, partition: str, version: str | None, force: bool, as_json: bool) -> None:
     """Make an older VERSION of ASSET current again: the one before the current, or any by name."""
     _find_dagster_home()
-    from personarank_dagster.command_line.console import roll_back_and_report
+    from personarank_dagster.command_line.version_reports import roll_back_and_report
 
     roll_back_and_report(asset, partition, version, force=force, as_json=as_json)
 
@@ -223,7 +223,7 @@ def compare(partition: str, first: str, second: str, as_json: bool) -> None:
 @_supervised
 def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove old versions; current ones and those in use stay."""
-    from personarank_dagster.command_line.console import retire_and_report
+    from personarank_dagster.command_line.version_reports import retire_and_report
 
     retire_and_report(keep=keep, dry_run=dry_run, as_json=as_json)
 
@@ -232,7 +232,7 @@ def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
 @_supervised
 def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """Hash every file of every version again. Exit code 1 if one is not what it was."""
-    from personarank_dagster.command_line.console import verify_and_report
+    from personarank_dagster.command_line.version_reports import verify_and_report
 
     sys.exit(0 if verify_and_report(asset, partitions, as_json=as_json) else 1)
 
@@ -244,7 +244,7 @@ def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> Non
 def doctor(as_json: bool) -> None:
     """Put right what killed processes left behind. Exit code 1 if something is left for you to do."""
     _find_dagster_home()
-    from personarank_dagster.command_line.console import treat_and_report
+    from personarank_dagster.command_line.version_reports import treat_and_report
 
     sys.exit(0 if treat_and_report(as_json=as_json) else 1)
 

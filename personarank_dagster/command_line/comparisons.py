@@ -3,10 +3,13 @@
 from dataclasses import asdict
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
-from personarank_dagster.command_line.console import console, resolve
+from personarank_dagster.command_line.console import resolve
+from personarank_dagster.command_line.terminal import console, show_table
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.quantities import interval, percent
 from personarank_dagster.definitions import project
 from personarank_dagster.defs.ranking.comparisons import compare_versions
 
@@ -27,10 +30,10 @@ def compare_and_report(partition: str, first: str, second: str, *, as_json: bool
     for row in found.metrics:
         means = [f"{row[name]:.4f}" for name in ("first", "second")]
         table.add_row(f"{row['metric']}@{row['k']}", *means, *_lift(row))
-    console.print(table)
+    show_table(table)
 
 
 def _lift(row: dict[str, Any]) -> tuple[str, str, str]:
     if row["lift"] is None:
         return "", "", ""
-    return f"{row['lift']:+.1%}", f"{row['low']:+.1%} … {row['high']:+.1%}", f"{row['p']:.3g}"
+    return percent(row["lift"], signed=True), escape(interval(row["low"], row["high"])), f"{row['p']:.3g}"

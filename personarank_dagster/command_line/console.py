@@ -1,23 +1,23 @@
 """What the command line shows: plans, progress, tables, where the outputs are."""
 
 import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
-import polars as pl
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from personarank_dagster.command_line.run_results import COLORS, show_check_results, show_metric_table
+from personarank_dagster.command_line.terminal import console, errors, show_error, show_table, show_warning
 from personarank_dagster.configuration.dataset import config_dir, listed
 from personarank_dagster.configuration.public_scripts import passed_over
 from personarank_dagster.core.errors import ConfigError, PersonarankError
 from personarank_dagster.definitions import defs, project
-from personarank_dagster.defs.automation import upkeep
 from personarank_dagster.defs.automation.instances import open_instance
 from personarank_dagster.defs.automation.runs import (
     Outcome,
@@ -30,19 +30,17 @@ from personarank_dagster.defs.automation.runs import (
 )
 from personarank_dagster.defs.automation.schedules import schedule_problem
 from personarank_dagster.defs.inputs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation, evaluate
+from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
-from personarank_dagster.defs.platform.provenance import stale_reason
 from personarank_dagster.defs.platform.published_checks import newest
-from personarank_dagster.defs.platform.snapshots import take_snapshot
-from personarank_dagster.ranking.metrics import METRIC_NAMES
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-
-# Of a line: no name that is copied into another command may be cut.
-NO_LIMIT = 10_000
-
-COLORS = {"pass": "green", "warn": "yellow", "fail": "red"}
+# Results of checks, as they are counted.
+WORDS: dict[Literal["pass", "warn", "fail", "not checked"], str] = {
+    "pass": "passed",
+    "warn": "warned",
+    "fail": "failed",
+    "not checked": "not checked",
+}
 
 
 def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bool) -> bool:
@@ -55,7 +53,7 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
         failed = [name for name in [*names, UNPARTITIONED] if not _succeeds(name, instance, select, force)]
     for name in names:
         if name in failed:
-            _show_last_good_result(name)
+            _show_what_is_kept(name)
         else:
             _show_metrics(name)
             _show_outputs(name)
@@ -80,20 +78,23 @@ def _succeeds(name: str, instance: dg.DagsterInstance, select: str | None, force
         if name != UNPARTITIONED:
             project.outputs(name).refresh_links()
     except PersonarankError as error:
-        _show_error(error)
+        show_error(error)
         return False
     return not outcome.failures
 
 
-def _show_error(error: PersonarankError) -> None:
-    errors.print(f"[red]Error:[/] {escape(str(error))}")
+def _show_what_is_kept(name: str) -> None:
+    """Where it is that a run failed over, unless that cannot be read."""
+    with suppress(PersonarankError):
+        if any(project.versions(asset, name).find_current() for asset in asset_names(partitioned=True)):
+            console.print(f"{name}: failed; what is published in {_place(name)} is whole, and stays")
+        else:
+            console.print(f"{name}: failed; nothing of it is published yet")
 
 
-def _show_last_good_result(name: str) -> None:
-    """Where it is, unless that is what cannot be read."""
-    with suppress(ConfigError):
-        place = project.dataset(name).bucket or project.dataset(name).data.out_root
-        console.print(f"{name}: failed; what is in {place} is the last good result")
+def _place(name: str) -> str:
+    dataset = project.dataset(name)
+    return dataset.bucket or str(dataset.data.out_root)
 
 
 def _show_remarks(names: list[str]) -> None:
@@ -101,7 +102,7 @@ def _show_remarks(names: list[str]) -> None:
     for name in names:
         with suppress(ConfigError):
             for line in (*passed_over(config_dir() / name), *schedule_problem(name).splitlines()):
-                errors.print(f"[yellow]warning:[/] {escape(line)}")
+                show_warning(line)
 
 
 def _end_dead_runs(instance: dg.DagsterInstance) -> None:
@@ -134,9 +135,9 @@ def validate_and_report(partitions: tuple[str, ...], *, strict: bool, as_json: b
 def _validated(name: str, instance: dg.DagsterInstance, inputs: str, *, quiet: bool) -> Outcome | None:
     """The outcome of reading a dataset's files; None, and the reason is said, if it cannot be read as configured."""
     try:
-        return _run(name, instance, select=inputs, force=False, quiet=quiet)
+        return _execute(plan_run(defs, project, name, select=inputs), instance, quiet=quiet)
     except PersonarankError as error:
-        _show_error(error)
+        show_error(error)
         return None
 
 
@@ -145,119 +146,24 @@ def _evaluations(name: str) -> list[Evaluation]:
     return [evaluate(published, check) for check in CHECK_NAMES]
 
 
-def show_versions(asset: str | None, partitions: tuple[str, ...], *, as_json: bool) -> None:
-    """Print versions, oldest first."""
-    _show_problems(partitions)
-    found = upkeep.list_versions(upkeep.stores(project, asset, partitions))
-    if as_json:
-        console.print_json(data=[asdict(one) for one in found])
-        return
-    columns = ("asset", "partition", "version", "when (UTC)", "run", "rows", "bytes", "data version", "")
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in columns:
-        # Names are copied into `rollback`, so they are never cut; a screen that is too narrow wraps the lines.
-        table.add_column(column, no_wrap=True)
-    for one in found:
-        numbers = [f"{number:,}" if number is not None else "" for number in (one.rows, one.bytes)]
-        wrong = one.problem or (one.refused and f"refused: {one.refused}")
-        state = f"[red]{escape(wrong)}[/]" if wrong else "[green]current[/]" if one.current else ""
-        table.add_row(
-            one.asset, one.partition, one.version, one.created, one.run, *numbers, one.data_version[:8], state
-        )
-    if not found:
-        console.print("no versions yet; `personarank run` makes them")
-        return
-    table.width = console.measure(table, options=console.options.update_width(NO_LIMIT)).maximum
-    console.print(table, crop=False)
-
-
-def _show_problems(partitions: tuple[str, ...] = ()) -> None:
-    """Which datasets are passed over among all, and why; one that is asked for by its name is an error."""
-    if not partitions or "all" in partitions:
-        for problem in project.problems():
-            errors.print(f"[yellow]warning:[/] passed over: {escape(problem)}")
-
-
-def roll_back_and_report(asset: str, partition: str, version: str | None, *, force: bool, as_json: bool) -> None:
-    """Roll back and say to what."""
-    found = list(upkeep.stores(project, asset, (partition,)))
-    if len(found) != 1:
-        raise ConfigError(f"{asset} has no one partition {partition}; `personarank versions` lists them")
-    store = found[0]
-    with open_instance() as instance:
-        chosen = upkeep.roll_back(project, store, version, instance, force=force)
-    if as_json:
-        console.print_json(data={"asset": asset, "partition": partition, "version": chosen.name})
-        return
-    console.print(f"{store.name}: version {chosen.name} of {chosen.manifest.created:%Y-%m-%d %H:%M} is current")
-    if not chosen.manifest.accepted:
-        refusal = chosen.manifest.refusal or "it was published by an earlier release, which did not judge versions"
-        errors.print(f"[yellow]its checks did not accept it: {escape(refusal)}[/]")
-    reason = stale_reason(project, take_snapshot(project, partition), asset)
-    if reason:
-        console.print(f"[yellow]the next run will make it anew: {reason}[/]")
-
-
-def retire_and_report(*, keep: int | None, dry_run: bool, as_json: bool) -> None:
-    """Retire old versions and say which."""
-    _show_problems()
-    found = upkeep.retire(project, keep=keep, dry_run=dry_run)
-    if as_json:
-        console.print_json(data=[asdict(one) for one in found])
-        return
-    for one in found:
-        done = "in use, kept" if one.in_use else "would be removed" if dry_run else "removed"
-        console.print(f"{one.asset} ({one.partition}) {one.version}: {done}, {one.bytes:,} bytes")
-    freed = sum(one.bytes for one in found if not one.in_use)
-    console.print(f"{freed:,} bytes {'would be ' if dry_run else ''}freed")
-
-
-def verify_and_report(asset: str | None, partitions: tuple[str, ...], *, as_json: bool) -> bool:
-    """Verify versions; False if one is damaged."""
-    _show_problems(partitions)
-    found = upkeep.verify(upkeep.stores(project, asset, partitions))
-    damaged = [one for one in found if one.damage]
-    if as_json:
-        console.print_json(data=[asdict(one) for one in found])
-        return not damaged
-    for one in damaged:
-        for problem in one.damage:
-            console.print(f"[red]{one.asset} ({one.partition}) {one.version}:[/] {escape(problem)}")
-    size = sum(one.bytes for one in found)
-    console.print(f"{len(found)} versions, {size:,} bytes hashed: {len(damaged) or 'none'} damaged")
-    if damaged:
-        console.print("`personarank rollback` goes back to a whole version; `personarank run --force` makes it anew")
-    return not damaged
-
-
-def treat_and_report(*, as_json: bool) -> bool:
-    """Put things right and say what; False if something is left for a person."""
-    with open_instance() as instance:
-        found = upkeep.treat(project, instance)
-    if as_json:
-        console.print_json(data=[asdict(one) for one in found])
-    else:
-        for one in found:
-            console.print(f"{escape(one.what)} [{'red' if one.open else 'green'}]-> {escape(one.done)}[/]")
-        console.print(f"found: {len(found)}, left for you: {sum(one.open for one in found)}")
-    return not any(one.open for one in found)
-
-
 def _as_json(one: Evaluation) -> dict[str, Any]:
     return {"check": one.check.name, "asset": one.check.asset, "result": one.result, **one.metadata}
 
 
 def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
-    table = Table(title=f"{name} · data checks", title_justify="left", box=SIMPLE_HEAD, padding=0)
-    table.add_column("result")
+    table = Table(title=f"{name} · data checks", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("result", no_wrap=True)
     table.add_column("check", overflow="fold")
-    table.add_column("behind it", min_width=22)
+    table.add_column("behind it", overflow="fold", min_width=20)
     for asset, of_asset in groupby(evaluations, key=lambda one: one.check.asset):
         table.add_section()
         table.add_row("", f"[bold]{asset}[/bold]")
         for one in of_asset:
-            table.add_row(f"[{COLORS[one.result]}]{one.result}[/]", one.check.name, one.summary)
-    console.print(table)
+            table.add_row(f"[{COLORS[one.result]}]{one.result}[/]", one.check.name, escape(one.summary))
+    show_table(table)
+    counts = Counter(one.result for one in evaluations)
+    told = ", ".join(f"{count} {WORDS[result]}" for result in WORDS if (count := counts[result]))
+    console.print(f"{name}: of {len(evaluations)} checks {told}")
 
 
 def resolve(partitions: tuple[str, ...]) -> list[str]:
@@ -269,65 +175,64 @@ def resolve(partitions: tuple[str, ...]) -> list[str]:
     return names
 
 
-def _run(
-    partition: str, instance: dg.DagsterInstance, *, select: str | None, force: bool, quiet: bool = False
-) -> Outcome:
+def _run(partition: str, instance: dg.DagsterInstance, *, select: str | None, force: bool) -> Outcome:
     plan = plan_run(defs, project, partition, select=select, force=force)
-    if not quiet:
-        _show_plan(plan)
-    started = time.monotonic()
-    if partition != UNPARTITIONED and plan.reasons:
-        observe_raw_files(project, partition, instance)
-    outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal)
-    for message in dict.fromkeys(outcome.failures.values()):
-        steps = ", ".join(step for step, failure in outcome.failures.items() if failure == message)
-        errors.print(f"[red]{_title(partition)} · {steps} failed:[/red] {escape(message)}")
-    for warning in outcome.warnings:
-        errors.print(f"[yellow]{escape(warning)}[/yellow]")
-    if not quiet:
-        _show_results(outcome)
-    if outcome.run_id and not outcome.failures and not quiet:
-        console.print(f"{_title(partition)}: done in {time.monotonic() - started:.0f} s")
+    if not plan.reasons and partition != UNPARTITIONED:
+        console.print(_nothing_to_do(plan))
+    outcome = _execute(plan, instance)
+    show_check_results(_title(partition), outcome.checks)
     return outcome
 
 
+def _nothing_to_do(plan: Plan) -> str:
+    """Why a run has nothing to make; only what was made once can be up to date."""
+    if any(project.versions(asset, plan.partition).find_current() for asset in plan.selected):
+        return f"{plan.partition}: up to date, nothing to do (--force materialises it anyway)"
+    return f"{plan.partition}: nothing to do, for the dataset has none of the selected assets"
+
+
+def _execute(plan: Plan, instance: dg.DagsterInstance, *, quiet: bool = False) -> Outcome:
+    """Make what is planned, with a line for each asset where no bars are drawn; say what failed, and warnings."""
+    started, title = time.monotonic(), _title(plan.partition)
+    if plan.partition != UNPARTITIONED and plan.reasons:
+        observe_raw_files(project, plan.partition, instance)
+    if not quiet:
+        _show_plan(plan)
+    lines = None if quiet or errors.is_terminal else _lines_of_assets(plan, started)
+    outcome = execute(defs, plan, instance, progress_bars=errors.is_terminal, on_asset=lines)
+    for message in dict.fromkeys(outcome.failures.values()):
+        steps = ", ".join(step for step, failure in outcome.failures.items() if failure == message)
+        errors.print(f"[red]{title} · {steps} failed:[/red] {escape(message)}")
+    for warning in outcome.warnings:
+        errors.print(f"[yellow]{escape(warning)}[/yellow]")
+    if outcome.run_id and not outcome.failures and not quiet:
+        console.print(f"{title}: done in {time.monotonic() - started:.0f} s")
+    return outcome
+
+
+def _lines_of_assets(plan: Plan, started: float) -> Callable[[str], None]:
+    numbers = {asset: number for number, asset in enumerate(plan.reasons, start=1)}
+
+    def begun(asset: str) -> None:
+        seconds = time.monotonic() - started
+        console.print(f"{_title(plan.partition)}: {numbers[asset]}/{len(numbers)} {asset}, after {seconds:.0f} s")
+
+    return begun
+
+
 def _show_plan(plan: Plan) -> None:
-    if not plan.reasons:
-        if plan.partition != UNPARTITIONED:
-            console.print(f"{plan.partition}: up to date, nothing to do (--force materialises it anyway)")
-        return
     assets_by_reason: dict[str, list[str]] = {}
     for asset, reason in plan.reasons.items():
         assets_by_reason.setdefault(reason, []).append(asset)
     for reason, assets in assets_by_reason.items():
-        console.print(f"{_title(plan.partition)}: {', '.join(assets)} [dim]({reason})[/dim]")
-
-
-def _show_results(outcome: Outcome) -> None:
-    """How many checks of the run passed, and a line for each that did not."""
-    others = [one for one in outcome.checks if one.result != "pass"]
-    if outcome.checks:
-        passed = len(outcome.checks) - len(others)
-        console.print(f"{_title(outcome.plan.partition)}: {passed} of {len(outcome.checks)} checks passed")
-    for one in others:
-        summary = escape(one.summary)
-        console.print(f"  [{COLORS[one.result]}]{one.result}[/] {one.asset} · {one.name} [dim]{summary}[/dim]")
+        console.print(f"{_title(plan.partition)}: {', '.join(assets)} [dim]({escape(reason)})[/dim]")
 
 
 def _show_metrics(name: str) -> None:
-    """Table of the current metrics of all users, if there are any."""
+    """The current metrics, if there are any."""
     version = project.versions("rerank_metrics", name).find_current()
-    if version is None:
-        return
-    rows: pl.DataFrame = project.outputs(name).format("rerank_metrics").read(version.directory)
-    overall = rows.filter((pl.col("scenario") == "all") & pl.col("metric").is_in(METRIC_NAMES))
-    table = Table(title=f"{name} · {overall['users'][0]:,} users", title_justify="left")
-    for column in ("metric", "candidates", "reranked", "lift"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for row in overall.iter_rows(named=True):
-        lift = "" if row["lift"] is None else f"{row['lift']:+.1%}"
-        table.add_row(f"{row['metric']}@{row['k']}", f"{row['candidate']:.4f}", f"{row['reranked']:.4f}", lift)
-    console.print(table)
+    if version is not None:
+        show_metric_table(name, project.outputs(name).format("rerank_metrics").read(version.directory))
 
 
 def _show_outputs(name: str) -> None:

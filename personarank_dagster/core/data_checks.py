@@ -34,6 +34,11 @@ class DataCheck:
     blocking: bool = False
     tolerance: float = 0.0
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Assets without which nothing can be checked."""
+        return tuple(dict.fromkeys((self.asset, *self.tables)))
+
     def finding(self, tables: Tables, details: Mapping[str, Any]) -> Finding:
         """What is found in the tables, or in the details of the asset's manifest."""
         if self.find is not None:

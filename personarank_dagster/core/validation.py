@@ -1,7 +1,7 @@
 """Checks of the data: each takes tables and says whether its name is true, with the numbers behind it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -131,7 +131,8 @@ def reasoning_agrees_with_the_selection(selections: pl.LazyFrame) -> Finding:
     """Where the judge's text ends in `Selection: … P3`, that is the persona of the row."""
     judged = pl.col("selection_reasoning").str.extract_all(JUDGED_ID).list.last().str.extract(JUDGED_ID)
     said = selections.with_columns(judged=judged).filter(pl.col("judged").is_not_null())
-    return _count(said, pl.col("unique_persona_id") != pl.format("{}_{}", "target_item_id", "judged"))
+    found = _count(said, pl.col("unique_persona_id") != pl.format("{}_{}", "target_item_id", "judged"))
+    return found if found.total else replace(found, note="no reasoning ends in the persona that it selects")
 
 
 def selected_users_have_histories(selections: pl.LazyFrame, histories: pl.LazyFrame) -> Finding:

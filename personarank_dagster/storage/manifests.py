@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from personarank_dagster.core.errors import StorageError, reason_of
+from personarank_dagster.core.quantities import in_units
 
 FORMAT_VERSION = 2
 # Those of format 1 say neither settings nor lineage, and hold no verdict.
@@ -43,11 +44,7 @@ class Verdict(msgspec.Struct, frozen=True):
     numbers: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        return ", ".join([self.check, *(f"{name} {_short(value)}" for name, value in self.numbers.items())])
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return ", ".join([self.check, *(f"{name} {in_units(name, value)}" for name, value in self.numbers.items())])
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,25 @@ def test_a_run_materialises_every_dataset_and_shows_the_tables(
     assert re.search(rf"NDCG@10 .*{reranked:.4f}", first_run.stdout)
 
 
+def test_a_run_in_a_pipe_has_a_line_for_each_asset_and_a_verdict_with_its_interval(
+    first_run: subprocess.CompletedProcess[str],
+) -> None:
+    begun = re.findall(r"^films: (\d+)/10 (\w+), after \d+ s$", first_run.stdout, re.MULTILINE)
+    assert [number for number, _ in begun] == [str(number) for number in range(1, 11)]
+    assert ("6", "trained_encoder") in begun
+    assert re.search(r"NDCG@10 [+-][\d.]+ % \[\S+, \S+\]: an? \w+ that chance|no gain that", first_run.stdout)
+
+
+def test_an_explanation_without_a_user_is_of_one_who_moved_up_and_one_who_moved_down(
+    workspace: Workspace, first_run: subprocess.CompletedProcess[str]
+) -> None:
+    told = workspace.call("explain", "--partition", "films", "--top", "1").stdout
+    assert re.findall(r"the held-out \S+ moved (up|down) from", told) == ["up", "down"]
+    assert "keep their order" not in told
+    several = json.loads(workspace.call("explain", "--partition", "films", "--json").stdout)
+    assert [len(one["places"]) for one in several] == [10, 10]
+
+
 def test_the_outputs_have_the_shape_of_the_contract(
     workspace: Workspace, first_run: subprocess.CompletedProcess[str]
 ) -> None:

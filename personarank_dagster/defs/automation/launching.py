@@ -1,7 +1,7 @@
 """Execute a job in this process as what the UI would have launched: found under its job, and executed again there."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -26,8 +26,9 @@ def execute_job(
     assets: Sequence[dg.AssetKey],
     run_config: Mapping[str, Any],
     tags: Mapping[str, str],
+    on_event: Callable[[dg.DagsterEvent], None] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """Execute these assets of a job. A step that fails does not raise.
+    """Execute these assets of a job, and hand over each event when it happens. A step that fails does not raise.
 
     `JobDefinition.execute_in_process` gives its runs no origin: the UI lists them under no job and cannot execute
     them again. It also keeps every output in memory to the end.
@@ -41,7 +42,11 @@ def execute_job(
         remote_job_origin=_remote_origin(defs, job_name),
         job_code_origin=_code_origin(job_name),
     )
-    events = list(execute_run_iterator(InMemoryJob(job), run, instance))
+    events = []
+    for event in execute_run_iterator(InMemoryJob(job), run, instance):
+        events.append(event)
+        if on_event:
+            on_event(event)
     ended = instance.get_run_by_id(run.run_id)
     return dg.ExecuteInProcessResult(events, ended or run, None, job)
 

@@ -13,10 +13,12 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from sqlalchemy.exc import SQLAlchemyError
 
 from personarank_dagster.core.errors import ConfigError, PersonarankError, reason_of
+from personarank_dagster.core.quantities import in_units
 from personarank_dagster.defs.automation.launching import execute_job
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.provenance import Change, change_of, current_inputs
+from personarank_dagster.defs.platform.published_checks import NOT_CHECKED
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
 from personarank_dagster.defs.platform.snapshots import content_of, take_snapshot
@@ -36,10 +38,14 @@ OPEN = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.Dagste
 
 @dataclass(frozen=True)
 class Plan:
-    """Assets of one partition that a run would materialise, each with the reason, in the order of the graph."""
+    """Assets of one partition that a run would materialise, each with the reason, in the order of the graph.
+
+    They are among the selected ones.
+    """
 
     partition: str
     reasons: Mapping[str, str]
+    selected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,13 +54,15 @@ class CheckResult:
 
     name: str
     asset: str
-    result: Literal["pass", "warn", "fail"]
+    result: Literal["pass", "warn", "fail", "not checked"]
     numbers: Mapping[str, Any]
 
     @property
     def summary(self) -> str:
-        """The numbers, for a person."""
-        return ", ".join(f"{name} {_short(value)}" for name, value in self.numbers.items())
+        """The numbers, or why there are none, for a person."""
+        if reason := self.numbers.get(NOT_CHECKED):
+            return str(reason)
+        return ", ".join(f"{name} {in_units(name, value)}" for name, value in self.numbers.items())
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ def plan_run(
     """
     if partition == UNPARTITIONED and not current_inputs(project, take_snapshot(project, partition), REPORT):
         return Plan(partition, {})
-    return Plan(partition, reasons_to_run(project, _selected(defs, partition, select), partition, force=force))
+    selected = _selected(defs, partition, select)
+    return Plan(partition, reasons_to_run(project, selected, partition, force=force), tuple(selected))
 
 
 def check_selection(defs: dg.Definitions, select: str | None) -> None:
@@ -119,9 +128,17 @@ def reasons_to_run(
 
 
 def execute(
-    defs: dg.Definitions, plan: Plan, instance: dg.DagsterInstance, *, progress_bars: bool = False
+    defs: dg.Definitions,
+    plan: Plan,
+    instance: dg.DagsterInstance,
+    *,
+    progress_bars: bool = False,
+    on_asset: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Materialise what the plan says as one run. Raises KeyboardInterrupt if it was interrupted."""
+    """Materialise what the plan says as one run; `on_asset` is told of each asset when it begins.
+
+    Raises KeyboardInterrupt if it was interrupted.
+    """
     if not plan.reasons:
         return Outcome(plan)
     unpartitioned = plan.partition == UNPARTITIONED
@@ -135,12 +152,22 @@ def execute(
             assets=[dg.AssetKey(asset) for asset in plan.reasons],
             run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={PROCESS_TAG: this_process()},
+            on_event=_begun_assets(plan, on_asset) if on_asset else None,
         )
     failures = _failures(result)
     if any(dg.DagsterExecutionInterruptedError.__name__ in message for message in failures.values()):
         raise KeyboardInterrupt
     checks = tuple(map(_check_result, result.get_asset_check_evaluations()))
     return Outcome(plan, result.run_id, failures, checks, _warnings(instance, result.run_id))
+
+
+def _begun_assets(plan: Plan, on_asset: Callable[[str], None]) -> Callable[[dg.DagsterEvent], None]:
+    def look(event: dg.DagsterEvent) -> None:
+        step = event.step_key or ""
+        if event.is_step_start and step in plan.reasons:
+            on_asset(step)
+
+    return look
 
 
 def end_dead_runs(instance: dg.DagsterInstance, *, interrupted: bool = False) -> list[str]:
@@ -222,17 +249,13 @@ def _selection_syntax(select: str) -> str:
 def _check_result(evaluation: AssetCheckEvaluation) -> CheckResult:
     bad: Literal["warn", "fail"] = "warn" if evaluation.severity == dg.AssetCheckSeverity.WARN else "fail"
     numbers = {name: getattr(value, "value", value) for name, value in (evaluation.metadata or {}).items()}
-    result = "pass" if evaluation.passed else bad
+    result = NOT_CHECKED if NOT_CHECKED in numbers else "pass" if evaluation.passed else bad
     return CheckResult(evaluation.check_name, evaluation.asset_key.to_user_string(), result, numbers)
 
 
 def _warnings(instance: dg.DagsterInstance, run_id: str) -> tuple[str, ...]:
     logged = (entry for entry in instance.all_logs(run_id) if not entry.is_dagster_event)
     return tuple(entry.user_message for entry in logged if entry.level == logging.WARNING)
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:

@@ -6,18 +6,20 @@ from typing import Any, Literal
 import dagster as dg
 
 from personarank_dagster.core.data_checks import DataCheck, data_checks
+from personarank_dagster.core.quantities import in_units
 from personarank_dagster.core.texts import TextTemplate
 from personarank_dagster.core.validation import PREVIOUS, Finding, Limits
 from personarank_dagster.defs.platform.declarations import Check, Found
-from personarank_dagster.defs.platform.published_checks import Published, data_limits
+from personarank_dagster.defs.platform.published_checks import NOT_CHECKED, Published, data_limits
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A check with what it found; without a finding if a table that it needs was never materialised."""
+    """A check with what it found; without a finding where tables that it needs are missing."""
 
     check: DataCheck
     finding: Finding | None
+    missing: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -30,25 +32,34 @@ class Evaluation:
         return self.check.blocking and self.finding is not None
 
     @property
-    def result(self) -> Literal["pass", "warn", "fail"]:
-        """The result in one word."""
+    def result(self) -> Literal["pass", "warn", "fail", "not checked"]:
+        """The result in a word or two."""
+        if self.unchecked:
+            return NOT_CHECKED
         return "pass" if self.passed else "fail" if self.is_error else "warn"
+
+    @property
+    def unchecked(self) -> str:
+        """Why nothing was checked; empty where something was."""
+        if self.finding is None:
+            return f"needs {', '.join(self.missing or self.check.needed)}, of which nothing is published"
+        return "" if self.finding.total else self.finding.note or "nothing to look at"
 
     @property
     def summary(self) -> str:
         """The number behind it, for a person."""
-        if self.finding is None:
-            return f"not checked: needs {', '.join(self.check.tables)}"
+        if self.finding is None or self.unchecked:
+            return self.unchecked
         bad = [] if self.finding.bad is None else [f"{self.finding.bad:,} of {self.finding.total:,}"]
-        numbers = [f"{name} {_short(value)}" for name, value in self.finding.numbers.items()]
+        numbers = [f"{name} {in_units(name, value)}" for name, value in self.finding.numbers.items()]
         note = [self.finding.note] if self.finding.note else []
         return ", ".join(bad + numbers + note)
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The numbers behind it."""
-        if self.finding is None:
-            return {"not checked": f"needs {', '.join(self.check.tables)}"}
+        if self.finding is None or self.unchecked:
+            return {NOT_CHECKED: self.unchecked}
         found = {} if self.finding.bad is None else {"bad": self.finding.bad, "share": self.finding.share}
         note = {"note": self.finding.note} if self.finding.note else {}
         return {**found, "total": self.finding.total, **self.finding.numbers, **note}
@@ -58,8 +69,9 @@ def evaluate(published: Published, name: str) -> Evaluation:
     """Evaluate one check on the versions that are published."""
     check = next(check for check in data_checks(data_limits(published.config)) if check.name == name)
     version = published.find(check.asset)
-    if version is None or not all(map(published.find, check.tables)):
-        return Evaluation(check, None)
+    missing = tuple(asset for asset in check.needed if published.find(asset) is None)
+    if version is None or missing:
+        return Evaluation(check, None, missing)
     tables = {asset: published.table(asset) for asset in check.tables}
     if check.drift:
         previous = published.previous_table(check.asset)
@@ -67,10 +79,6 @@ def evaluate(published: Published, name: str) -> Evaluation:
             return Evaluation(check, Finding(None, 0, note="no version before"))
         tables[PREVIOUS] = previous
     return Evaluation(check, check.finding(tables, version.manifest.details))
-
-
-def _short(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def _check(check: DataCheck) -> Check:

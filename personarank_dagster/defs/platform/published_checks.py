@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import polars as pl
@@ -22,7 +22,7 @@ from personarank_dagster.storage.versions import Staged, Version
 # For checks of what no device made.
 CPU = GpuResource(device="cpu", devices=0, precision="fp32", memory_share=1.0)
 
-NOT_CHECKED = "not checked"
+NOT_CHECKED: Literal["not checked"] = "not checked"
 
 
 @dataclass(frozen=True)

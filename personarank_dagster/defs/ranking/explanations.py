@@ -10,6 +10,7 @@ import polars as pl
 from personarank_dagster.core.errors import InputError, StorageError
 from personarank_dagster.defs.platform.declarations import declared
 from personarank_dagster.defs.platform.resources import ProjectResource
+from personarank_dagster.defs.ranking.examples import example_users as users_by_movement
 from personarank_dagster.ranking.ranker import min_spread
 
 # Ids that are compared with an unknown one.
@@ -57,6 +58,30 @@ def explain(project: ProjectResource, partition: str, user_id: str, *, top: int)
         place["evidence"] = evidence.get(place["unique_persona_id"], [])
         place["interactions"] = [part | behind.get(part["item_id"], {}) for part in place["interactions"]]
     return Explanation(user_id, own["alpha"][0], told, _note(own["persona_score"].drop_nulls(), learned=learned))
+
+
+def example_users(project: ProjectResource, partition: str) -> dict[str, str]:
+    """A user whose ground truth moved up most and one whose moved down most, each with what it is an example of.
+
+    Fewer where none moved so; where there is no ground truth, or none moved, those whose lists moved most and least.
+    """
+    lists = _table(project, "reranked_candidates", partition)
+    truth = project.outputs(partition).versions("ground_truth").find_current()
+    found = _moved_users(lists, _table(project, "ground_truth", partition)) if truth else {}
+    return found or {user: f"an example: {what}" for what, user in users_by_movement(lists).items()}
+
+
+def _moved_users(lists: pl.LazyFrame, truth: pl.LazyFrame) -> dict[str, str]:
+    hits = lists.join(truth.unique(), on=["user_id", "item_id"], how="semi").sort("user_id", "rank")
+    first = hits.group_by("user_id", maintain_order=True).first().collect(engine="streaming")
+    places = first.select("user_id", "item_id", "candidate_rank", "rank").rows()
+    told = {}
+    for way, sign in (("up", 1), ("down", -1)):
+        moved = [place for place in places if sign * (int(place[2]) - int(place[3])) > 0]
+        if moved:
+            user, item, old, new = max(moved, key=lambda place: sign * (int(place[2]) - int(place[3])))
+            told[user] = f"the held-out {item} moved {way} from {old} to {new}"
+    return told
 
 
 def _evidence(project: ProjectResource, partition: str) -> dict[str, list[str]]:

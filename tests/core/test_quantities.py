@@ -1,0 +1,20 @@
+import pytest
+
+from personarank_dagster.core.quantities import in_units, interval, megabytes, percent
+
+
+def test_shares_and_intervals_are_in_percent() -> None:
+    assert (percent(0.883721), percent(0.883721, signed=True)) == ("88.4 %", "+88.4 %")
+    assert interval(0.0174, -0.28) == "[+1.7, -28.0]"
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(92_816_236, "92.8 MB"), (0, "0.0 MB"), (1_000, "< 0.1 MB"), (2_500_000_000, "2,500.0 MB")]
+)
+def test_bytes_are_in_megabytes_and_small_files_are_not_nothing(size: int, told: str) -> None:
+    assert megabytes(size) == told
+
+
+def test_numbers_of_checks_have_the_units_of_their_names() -> None:
+    told = [in_units(*one) for one in (("same_share", 0.0123), ("rows", 1309), ("mean", 4.09876), ("note", "none"))]
+    assert told == ["1.2 %", "1,309", "4.099", "none"]
