@@ -54,16 +54,28 @@ def lift_of(row: dict[str, Any], of: str = "lift") -> str:
 
 
 def verdict(row: dict[str, Any]) -> list[str]:
-    """Whether the reranking gained, and whether that is personal, by one metric; each with its interval."""
+    """Whether the reranking gained, whether that is personal, and what personas add to a blend that learns anyway.
+
+    By one metric, each with its interval.
+    """
     metric = f"{row['metric']}@{row['k']}"
     if row["lift"] is None:
         return [f"{metric}: the candidate order has none, so there is no lift"]
     gain = f"{metric} {lift_of(row)}: {_in_words(row['lift_low'], row['lift_high'])}"
-    if row["personal_lift"] is None:
-        return [gain]
-    own = row["personal_low"] > 0
-    personal = "what is gained is personal" if own else "not shown to be personal"
-    return [gain, f"over the profiles of other users (shuffled) {lift_of(row, 'personal_lift')}: {personal}"]
+    controls = (
+        (
+            "personal",
+            "the profiles of other users (shuffled)",
+            "what is gained is personal",
+            "not shown to be personal",
+        ),
+        ("persona", "a blend learned without personas", "personas add to it", "not shown that personas add to it"),
+    )
+    return [gain] + [
+        f"over {control} {lift_of(row, f'{of}_lift')}: {shown if row[f'{of}_low'] > 0 else unsure}"
+        for of, control, shown, unsure in controls
+        if row[f"{of}_lift"] is not None
+    ]
 
 
 def _in_words(low: float, high: float) -> str:

@@ -7,6 +7,7 @@ from personarank_dagster.defs.automation.runs import CheckResult
 
 ROW = {"metric": "NDCG", "k": 10, "lift": 0.598, "lift_low": 0.422, "lift_high": 0.824}
 ROW |= {"personal_lift": 0.1, "personal_low": -0.05, "personal_high": 0.2}
+ROW |= {"persona_lift": None, "persona_low": None, "persona_high": None}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,12 @@ def test_a_verdict_says_the_lift_its_interval_and_whether_it_is_personal() -> No
     assert gain == "NDCG@10 +59.8 % [+42.2, +82.4]: a gain that chance does not explain"
     assert personal.endswith("(shuffled) +10.0 % [-5.0, +20.0]: not shown to be personal")
     assert verdict(ROW | {"personal_low": 0.01})[1].endswith("what is gained is personal")
+
+
+def test_a_learned_blend_is_also_held_against_one_without_personas() -> None:
+    learned = ROW | {"persona_lift": 0.2, "persona_low": 0.1, "persona_high": 0.3}
+    assert verdict(learned)[2] == "over a blend learned without personas +20.0 % [+10.0, +30.0]: personas add to it"
+    assert verdict(learned | {"persona_low": -0.1})[2].endswith(": not shown that personas add to it")
 
 
 def test_an_order_with_no_hit_has_no_lift() -> None:
