@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from personarank_dagster.core.errors import PersonarankError, reason_of
+from personarank_dagster.core.errors import reason_of
 from personarank_dagster.serving.published import Pointers
 
 # How long a caller may take for granted that nothing new was published: looking takes a tenth of a call.
@@ -58,7 +58,8 @@ class Following(Generic[OpenedT]):
                 self._tried = self._pointers.state()
                 self._opened = self._open_now()
                 self.problem = None
-        except (PersonarankError, OSError) as error:
+        except Exception as error:
+            # A thread has nobody to raise to: whatever it was, the old one stays, and health and metrics tell it.
             self.problem = reason_of(error)
             self._try_again = time.monotonic() + RETRY_SECONDS
         finally:

@@ -209,6 +209,15 @@ def test_half_of_a_refresh_is_opened_once_for_each_change_of_the_pointers(out_ro
     assert "both caches must be by one encoder" in str(reranker.following.problem)
 
 
+def test_whatever_goes_wrong_while_a_version_is_opened_what_is_held_is_served(out_root: Path, monkeypatch) -> None:
+    reranker = Reranker.open(out_root)
+    before = reranker.rerank("u4", LIST)
+    monkeypatch.setattr(_Caches, "open", lambda published: {}["nothing of the kind"])
+    publish_caches(out_root, 1)
+    assert becomes(lambda: reranker.rerank("u4", LIST) == before and reranker.following.problem)
+    assert "nothing of the kind" in str(reranker.following.problem)
+
+
 def test_what_is_held_is_served_while_a_pointer_is_missing(out_root: Path) -> None:
     reranker = Reranker.open(out_root)
     before = reranker.rerank("u4", LIST)
