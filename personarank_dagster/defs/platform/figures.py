@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,6 +78,13 @@ def picture(figure: "Figure") -> dg.MarkdownMetadataValue:
 
 
 def _png(figure: "Figure", dpi: int) -> bytes:
+    """The figure, drawn once: `savefig` draws everything a second time, for its layout alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    figure.dpi = dpi
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).save(buffer, "png", dpi=(dpi, dpi))
     return buffer.getvalue()
