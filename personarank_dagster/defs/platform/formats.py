@@ -12,7 +12,7 @@ import polars as pl
 from personarank_dagster.core import schemas
 from personarank_dagster.core.encoders import EncoderInfo
 from personarank_dagster.core.schemas import Schema
-from personarank_dagster.ranking.metrics import Coverage
+from personarank_dagster.ranking.metrics import METRIC_NAMES, Coverage
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.encoder_directory import (
     EncoderDirectory,
@@ -228,6 +228,16 @@ LIFTS = {
 
 
 def _scenario(rows: pl.DataFrame) -> dict[str, Any]:
+    """The metrics of a scenario; those beside HIT, MRR and NDCG under `more`."""
+    counts = ("users", "ceiling", "moved_up", "moved_down", "unmoved")
+    by_place = pl.col("metric").is_in(METRIC_NAMES)
+    more = rows.filter(~by_place)
+    told = {name: rows[name][0] for name in counts} | _columns(rows.filter(by_place))
+    return told | ({"more": _columns(more)} if more.height else {})
+
+
+def _columns(rows: pl.DataFrame) -> dict[str, Any]:
+    """Values of each order and lift, by the name of the metric."""
     names = [f"{metric}@{k}" for metric, k in rows.select("metric", "k").rows()]
     told = [column for column in (*ORDERS, *LIFTS, "lift_p") if rows[column].null_count() < rows.height]
     values = {column: _by_name(names, rows[column].to_list()) for column in told}
@@ -236,8 +246,7 @@ def _scenario(rows: pl.DataFrame) -> dict[str, Any]:
         for lift, ends in LIFTS.items()
         if lift in told
     }
-    counts = ("users", "ceiling", "moved_up", "moved_down", "unmoved")
-    return {**{name: rows[name][0] for name in counts}, **values, **intervals}
+    return values | intervals
 
 
 def _by_name(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
