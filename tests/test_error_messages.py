@@ -17,7 +17,12 @@ from personarank_dagster.core.errors import PersonarankError, listed_by_name, re
 
 PACKAGE = Path(personarank_dagster.__file__).parent
 MESSAGES = Path(__file__).with_name("error_messages.txt")
-ERRORS = {error.__name__ for error in PersonarankError.__subclasses__()} | {"ClickException", "RowError", "Treated"}
+ERRORS = {error.__name__ for error in PersonarankError.__subclasses__()} | {
+    "UsageError",
+    "ClickException",
+    "RowError",
+    "Treated",
+}
 
 
 def messages() -> Iterator[tuple[str, str]]:

@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from personarank_dagster import __version__
+from personarank_dagster.command_line import completion
 from personarank_dagster.command_line.supervision import Interrupted, interruptible, supervise
-from personarank_dagster.core.errors import ConfigError, PersonarankError
+from personarank_dagster.core.errors import ConfigError, PersonarankError, UsageError
 
 KEPT = "what was published, encoded and checkpointed is kept, and the next run goes on from there"
 INTERRUPTED = f"interrupted: {KEPT}"
@@ -56,6 +57,10 @@ def _supervised(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+class _Mistyped(click.ClickException):
+    exit_code = 2
+
+
 def _tidy() -> None:
     with suppress(ConfigError):
         _find_dagster_home()
@@ -65,14 +70,17 @@ def _tidy() -> None:
 
 
 def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Print an error of ours as the lines that it is, without a traceback, and exit with 1."""
+    """Print an error of ours as the lines that it is, without a traceback.
+
+    Exit with 2 where it is about what was typed, as click does, and with 1 for all others.
+    """
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
         except PersonarankError as error:
-            raise click.ClickException(str(error)) from error
+            raise (_Mistyped if isinstance(error, UsageError) else click.ClickException)(str(error)) from error
 
     return run
 
@@ -109,6 +117,7 @@ _partition_option = click.option(
     "partitions",
     multiple=True,
     metavar="NAME|all",
+    shell_complete=completion.partitions,
     help="Dataset; can be repeated. [default: all]",
 )
 
@@ -124,6 +133,7 @@ def main() -> None:
 @click.option(
     "--select",
     metavar="ASSETS",
+    shell_complete=completion.assets,
     help="Assets by name, comma-separated; NAME+ with all after it, +NAME with all before it. [default: all]",
 )
 @click.option("--force", is_flag=True, help="Materialise what is selected even if nothing changed.")
@@ -155,8 +165,13 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 
 
 @main.command()
-@click.option("--partition", required=True, metavar="NAME", help="Dataset.")
-@click.option("--user", metavar="ID", help="Whose list. [default: one who moved up, one who moved down]")
+@click.option("--partition", required=True, metavar="NAME", shell_complete=completion.partitions, help="Dataset.")
+@click.option(
+    "--user",
+    metavar="ID",
+    shell_complete=completion.users,
+    help="Whose list. [default: one who moved up, one who moved down]",
+)
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Places to show.")
 @_json_option
 @_project_options
@@ -170,7 +185,12 @@ def explain(partition: str, user: str | None, top: int, as_json: bool) -> None:
 
 def _listing(command: Callable[..., None]) -> Callable[..., None]:
     """A command that goes through the versions of an asset, or of all, and of the partitions that are named."""
-    options = (click.argument("asset", required=False), _partition_option, _json_option, _project_options)
+    options = (
+        click.argument("asset", required=False, shell_complete=completion.assets),
+        _partition_option,
+        _json_option,
+        _project_options,
+    )
     for option in reversed(options):
         command = option(command)
     return main.command()(command)
@@ -186,9 +206,9 @@ def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> N
 
 
 @main.command()
-@click.argument("asset")
-@click.argument("partition")
-@click.argument("version", required=False)
+@click.argument("asset", shell_complete=completion.assets)
+@click.argument("partition", shell_complete=completion.partitions)
+@click.argument("version", required=False, shell_complete=completion.versions)
 @click.option("--force", is_flag=True, help="Also to a version that its checks did not accept.")
 @_json_option
 @_project_options
@@ -202,7 +222,7 @@ def rollback(asset: str, partition: str, version: str | None, force: bool, as_js
 
 
 @main.command()
-@click.argument("partition")
+@click.argument("partition", shell_complete=completion.partitions)
 @click.argument("first")
 @click.argument("second")
 @_json_option
@@ -310,7 +330,7 @@ def serve_command(
 
 
 @main.command()
-@click.argument("partition")
+@click.argument("partition", shell_complete=completion.partitions)
 @click.option("--out", type=Path, required=True, help="Folder to write user_item/ and item_persona/ into.")
 @_project_options
 @_supervised
@@ -382,7 +402,7 @@ def prepare_command(partition: str, dry_run: bool, limit_items: int | None, limi
 
 
 @main.command()
-@click.argument("partition")
+@click.argument("partition", shell_complete=completion.partitions)
 @click.option(
     "--out", type=Path, required=True, help="Folder to write 2_summary.jsonl … 4_selected_personas.jsonl into."
 )
@@ -411,11 +431,18 @@ def llm_stand_in(
     from personarank_dagster.preparation.stand_in import FAULTS, StandIn, serve
 
     if unknown := sorted({*faults} - {*FAULTS}):
-        raise ConfigError(f"--fault must be one of {', '.join(FAULTS)}, got {unknown[0]!r}")
+        raise UsageError(f"--fault must be one of {', '.join(FAULTS)}, got {unknown[0]!r}")
     stand_in = StandIn(fault_share=fault_share, latency=latency, seed=seed, log=log)
     stand_in.faults = faults or stand_in.faults
     click.echo(f"no language model, but its stand-in: base_url: http://127.0.0.1:{port}/v1  model: stand-in")
     serve(stand_in, port)
+
+
+@main.command(name="completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print what SHELL reads to complete commands and names: `eval "$(personarank completion bash)"`."""
+    click.echo(completion.script_of(shell, main))
 
 
 def _find_dagster_home() -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from personarank_dagster.command_line.console import resolve
 from personarank_dagster.command_line.terminal import console, show_table
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import UsageError
 from personarank_dagster.core.quantities import interval, percent
 from personarank_dagster.definitions import project
 from personarank_dagster.defs.ranking.comparisons import compare_versions
@@ -18,7 +18,7 @@ def compare_and_report(partition: str, first: str, second: str, *, as_json: bool
     """Print the metrics of both versions side by side."""
     names = resolve((partition,))
     if len(names) != 1:
-        raise ConfigError("PARTITION must be one dataset, got all")
+        raise UsageError("PARTITION must be one dataset, got all")
     found = compare_versions(project, names[0], first, second)
     if as_json:
         console.print_json(data=asdict(found))

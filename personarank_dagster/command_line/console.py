@@ -16,7 +16,7 @@ from personarank_dagster.command_line.run_results import COLORS, show_check_resu
 from personarank_dagster.command_line.terminal import console, errors, show_error, show_table, show_warning
 from personarank_dagster.configuration.dataset import config_dir, listed
 from personarank_dagster.configuration.public_scripts import passed_over
-from personarank_dagster.core.errors import ConfigError, PersonarankError
+from personarank_dagster.core.errors import ConfigError, PersonarankError, UsageError, near
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.instances import open_instance
 from personarank_dagster.defs.automation.runs import (
@@ -167,11 +167,13 @@ def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
 
 
 def resolve(partitions: tuple[str, ...]) -> list[str]:
-    """Names of the chosen partitions, all of them for none. Raises ConfigError for an unknown one."""
+    """Names of the chosen partitions, all of them for none. Raises UsageError for an unknown one."""
     known = list(dataset_partitions.get_partition_keys())
     names = known if not partitions or "all" in partitions else list(dict.fromkeys(partitions))
     if unknown := [name for name in partitions if name not in (*known, "all")]:
-        raise ConfigError(f"unknown partition {', '.join(unknown)}; the datasets are {listed(known)}")
+        raise UsageError(
+            f"unknown partition {', '.join(unknown)}; {near(unknown[0], known)}the datasets are {listed(known)}"
+        )
     return names
 
 

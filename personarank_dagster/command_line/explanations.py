@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from personarank_dagster.command_line.console import resolve
 from personarank_dagster.command_line.terminal import console, screen_width
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import UsageError
 from personarank_dagster.definitions import project
 from personarank_dagster.defs.ranking.explanations import Explanation, example_users, explain
 
@@ -36,7 +36,7 @@ def explain_and_report(partition: str, user_id: str | None, *, top: int, as_json
     """Print a user's list with the reasons; without a user those of one who gained and of one who lost."""
     names = resolve((partition,))
     if len(names) != 1:
-        raise ConfigError("--partition must be one dataset, got all")
+        raise UsageError("--partition must be one dataset, got all")
     users = {user_id: ""} if user_id else example_users(project, names[0])
     found = {user: explain(project, names[0], user, top=top) for user in users}
     if as_json:

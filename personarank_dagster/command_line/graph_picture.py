@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,10 +29,10 @@ COLORS = {
 def draw_graph(specs: Sequence[dg.AssetSpec], path: Path) -> None:
     """Draw assets in columns from left to right, each right of all that it is made from; the given order counts.
 
-    Raises ConfigError where the folder of the file is not there: it is more likely mistyped than wanted.
+    Raises UsageError where the folder of the file is not there: it is more likely mistyped than wanted.
     """
     if not path.parent.is_dir():
-        raise ConfigError(f"--out {path}: the folder {path.parent} must be there, and is not; make it first")
+        raise UsageError(f"--out {path}: the folder {path.parent} must be there, and is not; make it first")
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 

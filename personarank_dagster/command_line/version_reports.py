@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from personarank_dagster.command_line.terminal import console, errors, show_table, show_warning
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import UsageError, near
 from personarank_dagster.core.quantities import megabytes
 from personarank_dagster.definitions import project
 from personarank_dagster.defs.automation import upkeep
@@ -53,8 +53,12 @@ def roll_back_and_report(asset: str, partition: str, version: str | None, *, for
     """Roll back and say to what."""
     found = list(upkeep.stores(project, asset, (partition,)))
     if len(found) != 1:
-        raise ConfigError(f"{asset} has no one partition {partition}; `personarank versions` lists them")
+        raise UsageError(f"{asset} has no one partition {partition}; `personarank versions` lists them")
     store = found[0]
+    if version and version not in (names := store.names()):
+        raise UsageError(
+            f"{store.name}: unknown version {version}; {near(version, names)}the versions are {', '.join(names)}"
+        )
     with open_instance() as instance:
         chosen = upkeep.roll_back(project, store, version, instance, force=force)
     if as_json:

@@ -27,7 +27,7 @@ from personarank_dagster.configuration.settings import (
 from personarank_dagster.configuration.strict_yaml import load_yaml, read_mapping, relative_path
 from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.core.encoders import hub_id
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import ConfigError, UsageError, near
 from personarank_dagster.core.texts import PERSONA_FIELDS, TextTemplate
 
 CONFIG_DIR_VARIABLE = "PERSONARANK_CONFIG_DIR"
@@ -128,7 +128,8 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
     """
     data_path = folder / name / "data.yaml"
     if not (DATASET_NAME.fullmatch(name) and data_path.is_file()):
-        raise ConfigError(f"unknown dataset {name!r}; {folder} has: {listed(dataset_names(folder))}")
+        names = dataset_names(folder)
+        raise UsageError(f"unknown dataset {name!r}; {near(name, names)}{folder} has: {listed(names)}")
     schema = {"schema": name} if name in get_args(SchemaName) else {}
     place = out_root_of(data_path, out_root)
     data = _load_data(data_path, schema)

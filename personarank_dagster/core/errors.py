@@ -2,6 +2,7 @@
 
     PersonarankError
     ├── ConfigError     a YAML file or setting breaks a rule
+    │   └── UsageError  what was typed names nothing that is there
     ├── InputError      a raw file cannot be read as what it should be
     ├── ContractError   a result breaks its contract, so it is not published
     ├── StorageError    a managed output is missing, damaged or cannot be written
@@ -10,7 +11,8 @@
 Each message is one line a problem: thing, rule, value, place, remedy.
 """
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 
 
 class PersonarankError(Exception):
@@ -19,6 +21,10 @@ class PersonarankError(Exception):
 
 class ConfigError(PersonarankError):
     """A YAML file or a setting breaks a rule."""
+
+
+class UsageError(ConfigError):
+    """What was typed names nothing that is there, or asks for what cannot be."""
 
 
 class InputError(PersonarankError):
@@ -45,6 +51,12 @@ def reason_of(error: BaseException) -> str:
         return f"has no {error.args[0]}"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].removeprefix("JSON is malformed: ").replace("`", "")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`did you mean …? `, before the known names of a message; empty where none is like this one."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def listed_by_name(values: Mapping[str, object]) -> str:

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
 from sqlalchemy.exc import SQLAlchemyError
 
-from personarank_dagster.core.errors import ConfigError, PersonarankError, reason_of
+from personarank_dagster.core.errors import PersonarankError, UsageError, near, reason_of
 from personarank_dagster.core.quantities import in_units
 from personarank_dagster.defs.automation.launching import execute_job
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
@@ -32,6 +32,10 @@ RIVAL_SECONDS = 15.0
 # Dagster's own name for it.
 DATA_VERSION_TAG = "dagster/data_version"
 
+
+# A name in a selection of bare ones, and numbers and words of the syntax that stand among them.
+NAME = re.compile(r"(?<![\w/])[\w/]*[a-z][\w/]*")
+SELECTION_WORDS = ("and", "or", "not")
 
 OPEN = [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
@@ -87,7 +91,7 @@ def plan_run(
     """Decide what to materialise: whatever is stale, and what comes after it; with `force` everything selected.
 
     `select` is a Dagster asset selection, or names joined by commas; `trained_encoder+` is it and all that comes
-    after it. Raises ConfigError if it selects nothing.
+    after it. Raises UsageError if it selects nothing or names none.
     """
     if partition == UNPARTITIONED and not current_inputs(project, take_snapshot(project, partition), REPORT):
         return Plan(partition, {})
@@ -96,7 +100,7 @@ def plan_run(
 
 
 def check_selection(defs: dg.Definitions, select: str | None) -> None:
-    """Raise ConfigError if this selects nothing, in whichever partition."""
+    """Raise UsageError if this selects nothing or names no asset, in whichever partition."""
     _selected(defs, UNPARTITIONED, select)
 
 
@@ -230,20 +234,32 @@ def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[
     names = asset_names(partitioned=partition != UNPARTITIONED)
     if select is None:
         return names
+    _check_names(select, [key.to_user_string() for key in graph.get_all_asset_keys()])
     try:
         keys = dg.AssetSelection.from_string(_selection_syntax(select)).resolve(graph)
     except dg.DagsterError as error:
-        raise ConfigError(f"--select {select}: {reason_of(error)}") from error
+        raise UsageError(f"--select {select}: {reason_of(error)}") from error
     if not any(key.to_user_string() in asset_names() for key in keys):
-        raise ConfigError(f"--select {select}: selects no asset; the assets are {', '.join(asset_names())}")
+        raise UsageError(f"--select {select}: selects no asset; the assets are {', '.join(asset_names())}")
     return [name for name in names if dg.AssetKey(name) in keys]
+
+
+def _check_names(select: str, known: list[str]) -> None:
+    """Raise UsageError for a bare name that is no asset's: Dagster passes over it."""
+    names = [] if ":" in select else NAME.findall(select)
+    if unknown := [name for name in names if name not in (*known, *SELECTION_WORDS)]:
+        said = "" if unknown[0] == select else f" {unknown[0]}"
+        raise UsageError(
+            f"--select {select}: unknown asset{said}; {near(unknown[0], known)}the assets are "
+            f"{', '.join(asset_names())}"
+        )
 
 
 def _selection_syntax(select: str) -> str:
     """Dagster's selection syntax; bare names joined by commas, like `personas,trained_encoder+`, are put into it."""
     if ":" in select:
         return select
-    return " or ".join(re.sub(r"[\w/]+", lambda name: f'key:"{name[0]}"', part) for part in select.split(","))
+    return " or ".join(NAME.sub(lambda name: f'key:"{name[0]}"', part) for part in select.split(","))
 
 
 def _check_result(evaluation: AssetCheckEvaluation) -> CheckResult:

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from personarank_dagster.configuration.dataset import config_dir, dataset_names, listed
-from personarank_dagster.core.errors import ConfigError, PersonarankError, StorageError
+from personarank_dagster.core.errors import PersonarankError, StorageError, UsageError, near
 from personarank_dagster.defs.automation.abandoned import abandoned_versions
 from personarank_dagster.defs.automation.runs import DATA_VERSION_TAG, REPORT, end_dead_runs
 from personarank_dagster.defs.platform.declarations import asset_names
@@ -82,13 +82,17 @@ class Treated:
 def stores(project: ProjectResource, asset: str | None, partitions: tuple[str, ...]) -> Iterator[VersionStore]:
     """Stores of an asset, or all, and of partitions, or all that can be read.
 
-    Raises ConfigError for a name that is none.
+    Raises UsageError for a name that is none.
     """
     if asset is not None and asset not in asset_names():
-        raise ConfigError(f"unknown asset {asset}; the assets are {', '.join(asset_names())}")
+        raise UsageError(
+            f"unknown asset {asset}; {near(asset, asset_names())}the assets are {', '.join(asset_names())}"
+        )
     names = dataset_names(config_dir())
     if unknown := [name for name in partitions if name not in (*names, UNPARTITIONED, "all")]:
-        raise ConfigError(f"unknown partition {', '.join(unknown)}; the datasets are {listed(names)}")
+        raise UsageError(
+            f"unknown partition {', '.join(unknown)}; {near(unknown[0], names)}the datasets are {listed(names)}"
+        )
     every = not partitions or "all" in partitions
     outputs = project.all_outputs() if every else {name: project.outputs(name) for name in partitions}
     if every:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from personarank_dagster.core.errors import InputError, StorageError
+from personarank_dagster.core.errors import StorageError, UsageError
 from personarank_dagster.defs.platform.declarations import declared
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.ranking.examples import example_users as users_by_movement
@@ -32,11 +32,11 @@ class Explanation:
 
 
 def explain(project: ProjectResource, partition: str, user_id: str, *, top: int) -> Explanation:
-    """The first places of a user's current list. Raises InputError for an unknown user, naming similar ids."""
+    """The first places of a user's current list. Raises UsageError for an unknown user, naming similar ids."""
     lists = _table(project, "reranked_candidates", partition)
     own = lists.filter(pl.col("user_id") == user_id).collect(engine="streaming")
     if own.is_empty():
-        raise InputError(_unknown(user_id, partition, lists))
+        raise UsageError(_unknown(user_id, partition, lists))
     shown = own.sort("rank").head(top)
     personas = _table(project, "personas", partition)
     texts = personas.select("unique_persona_id", persona="name", rationale="preference_rationale")
@@ -69,6 +69,12 @@ def example_users(project: ProjectResource, partition: str) -> dict[str, str]:
     truth = project.outputs(partition).versions("ground_truth").find_current()
     found = _moved_users(lists, _table(project, "ground_truth", partition)) if truth else {}
     return found or {user: f"an example: {what}" for what, user in users_by_movement(lists).items()}
+
+
+def listed_users(project: ProjectResource, partition: str) -> list[str]:
+    """Users with a list."""
+    lists = _table(project, "reranked_candidates", partition)
+    return lists.filter(pl.col("rank") == 1).select("user_id").collect()["user_id"].to_list()
 
 
 def _moved_users(lists: pl.LazyFrame, truth: pl.LazyFrame) -> dict[str, str]:

@@ -79,7 +79,7 @@ def test_a_rollback_is_current_for_readers_and_in_the_ui(instance: dg.DagsterIns
 @pytest.mark.parametrize("arguments", [["versions", "nothing"], ["rollback", "ground_truth", "nowhere"]])
 def test_names_of_nothing_are_an_error(instance: dg.DagsterInstance, arguments: list[str]) -> None:
     result = cli(*arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "Error: unknown" in result.output
 
 
