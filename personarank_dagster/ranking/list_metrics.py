@@ -38,7 +38,9 @@ def list_metrics(
     for k in ks:
         counts = shown.filter(pl.col(order) <= k).group_by("item_id").agg(pl.col("len").sum())
         exposure = catalogue.join(counts, on="item_id", how="left")["len"].fill_null(0).to_numpy()
-        seen = counts.join(known, on="item_id", how="left").with_columns(pl.col("user_id").fill_null(0))
+        # In one order, so that the sum has the same last digits each time.
+        seen = counts.sort("item_id").join(known, on="item_id", how="left", maintain_order="left")
+        seen = seen.with_columns(pl.col("user_id").fill_null(0))
         surprise = -np.log2((seen["user_id"].to_numpy() + 1) / (users + 1))
         values = (
             float((exposure > 0).mean()),

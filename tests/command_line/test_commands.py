@@ -166,7 +166,7 @@ def test_a_changed_file_reruns_its_asset_and_a_broken_one_keeps_the_last_good_ou
     with workspace.edited("amazon/data.yaml", "../../data/amazon/gt.jsonl.gz", "../../data/broken.jsonl"):
         failed = workspace.call("run", "--partition", "amazon")
     assert failed.returncode == 1
-    assert "histories, ground_truth, selected_personas (raw/gt changed)" in failed.stdout
+    assert "ground_truth, histories, selected_personas (raw/gt changed)" in failed.stdout
     assert "broken.jsonl line 2, field item_id: is missing" in failed.stderr
     assert workspace.metrics("amazon") == before
 

@@ -72,7 +72,7 @@ def _of_targets(window: pl.DataFrame, together: pl.DataFrame, users: pl.DataFram
         .join(users, on="item")
         .join(users.rename({"item": "target", "users": "other_users"}), on="target")
         .group_by("pair", maintain_order=True)
-        .agg(near=cosine.sum())
+        .agg(near=cosine.sum().round(6))
     )
 
 
@@ -97,10 +97,10 @@ def _nearest(
     return (
         window_items.join(similar, on="item")
         .group_by("pair", "other")
-        .agg(near=pl.col("cosine").sum())
+        .agg(near=pl.col("cosine").sum().round(6))
         .join(own, on=["pair", "other"], how="anti")
         .join(_numbered(_targets(pairs), seen), on=["pair", "other"], how="anti")
-        .sort("pair", -pl.col("near").round(6), "other")
+        .sort("pair", -pl.col("near"), "other")
         .with_columns(place=pl.int_range(pl.len()).over("pair"))
         .filter(pl.col("place") < count)
     )
