@@ -1,11 +1,16 @@
 """Numbers as a person reads them: the same units wherever one is shown."""
 
 MEGABYTE = 1_000_000
+# Below this a tenth of a percent would make a share nothing, or half as large again.
+SMALL_SHARE = 0.001
 
 
 def percent(share: float, *, signed: bool = False) -> str:
-    """A share or a lift, such as 0.884, as `88.4 %`, or `+88.4 %` where signed."""
-    return f"{share:{'+' if signed else ''}.1%}".replace("%", " %")
+    """A share or a lift, such as 0.884, as `88.4 %`, or `+88.4 %` where signed; small ones keep two digits."""
+    sign = "+" if signed else ""
+    if 0 < abs(share) < SMALL_SHARE:
+        return f"{100 * share:{sign}.2g} %"
+    return f"{share:{sign}.1%}".replace("%", " %")
 
 
 def megabytes(size: int) -> str:

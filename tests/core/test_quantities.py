@@ -5,6 +5,7 @@ from personarank_dagster.core.quantities import in_units, interval, megabytes, p
 
 def test_shares_and_intervals_are_in_percent() -> None:
     assert (percent(0.883721), percent(0.883721, signed=True)) == ("88.4 %", "+88.4 %")
+    assert (percent(0.000212), percent(-0.0004, signed=True), percent(0.0)) == ("0.021 %", "-0.04 %", "0.0 %")
     assert interval(0.0174, -0.28) == "[+1.7, -28.0]"
 
 

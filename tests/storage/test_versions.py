@@ -164,7 +164,7 @@ def test_a_refused_version_stays_for_inspection_and_the_accepted_one_current(sto
     good, bad = publish(store, "good"), refuse(store, "bad")
     assert store.current() == good
     assert (store.newest(), store.names()) == (bad, [good.name, bad.name])
-    assert store.open(bad.name).manifest.refusal == "ids_are_non_empty, bad 1, share 0.000212"
+    assert store.open(bad.name).manifest.refusal == "ids_are_non_empty, bad 1, share 0.021 %"
     assert store.refused() == [bad.name]
     assert store.made_by("run") == good
 
@@ -194,7 +194,7 @@ def test_what_is_judged_is_what_was_written(store: VersionStore) -> None:
 def test_only_with_force_one_goes_back_to_what_was_refused(store: VersionStore) -> None:
     first, bad, last = publish(store, "first"), refuse(store, "bad"), publish(store, "last")
     with pytest.raises(
-        StorageError, match=r"was not accepted: ids_are_non_empty, bad 1, share 0.000212; --force goes back to it"
+        StorageError, match=r"was not accepted: ids_are_non_empty, bad 1, share 0.021 %; --force goes back to it"
     ):
         store.rollback(bad.name)
     assert store.current() == last

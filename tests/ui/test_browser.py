@@ -67,6 +67,19 @@ def browser(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         chromium.close()
 
 
+def asked_to_materialize(page: Any) -> Any:
+    """The dialog that asks for partitions; before it, Dagster asks whether that may be, where upstream is missing."""
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    confirm = dialog.get_by_role("button", name="Confirm")
+    confirm.or_(dialog.get_by_text("partition").first).first.wait_for()
+    if confirm.is_visible():
+        confirm.click()
+        confirm.wait_for(state="hidden")
+        page.wait_for_timeout(1000)
+    return page.get_by_role("dialog")
+
+
 def test_the_lineage_shows_the_graph(browser: Browser) -> None:
     page = browser.open("/asset-groups")
     page.get_by_text("training").first.wait_for()
@@ -78,8 +91,7 @@ def test_the_lineage_shows_the_graph(browser: Browser) -> None:
 
 def test_one_partition_of_one_asset_is_materialised_and_shows_checks_and_a_picture(browser: Browser) -> None:
     page = browser.open("/assets/candidates")
-    page.get_by_role("button", name="Materialize").first.click()
-    dialog = page.get_by_role("dialog")
+    dialog = asked_to_materialize(page)
     dialog.get_by_text("Select a partition").click()
     page.keyboard.type("amazon")
     page.get_by_text("Select all (1)").click()
@@ -114,8 +126,7 @@ def test_all_checks_of_an_asset_are_executed_for_every_dataset(browser: Browser)
 
 def test_a_backfill_of_both_partitions_runs_each(browser: Browser) -> None:
     page = browser.open("/assets/ground_truth")
-    page.get_by_role("button", name="Materialize").first.click()
-    dialog = page.get_by_role("dialog")
+    dialog = asked_to_materialize(page)
     dialog.get_by_role("button", name="All", exact=True).click()
     dialog.get_by_role("button", name="Launch backfill").click()
 
