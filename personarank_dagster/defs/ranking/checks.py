@@ -95,7 +95,7 @@ def not_below(table: pl.DataFrame) -> Found:
     below = known.filter(pl.col("lift_high") < 0)
     intervals = {
         f"{row['metric']}@{row['k']}": f"{row['lift']:+.1%} [{row['lift_low']:+.1%}, {row['lift_high']:+.1%}]"
-        for row in known.iter_rows(named=True)
+        for row in known.drop_nulls("lift_low").iter_rows(named=True)
     }
     return Found(below.is_empty(), {"below": below.height, **intervals})
 
