@@ -46,11 +46,13 @@ check: install
 fuzz: install
 	PERSONARANK_FUZZ=10000 $(BIN)/pytest tests/raw/test_fuzz.py
 
-# Two hundred runs that are killed at random moments, fifty times two runs at once, whole runs in an object store, and
-# random sequences of all that happens to versions; the test suite kills twenty, and tries a few of the others.
+# Two hundred runs that are killed at random moments, twenty kills of one that asks a language model, fifty times two
+# runs at once, whole runs in an object store, and random sequences of all that happens to versions; the test suite
+# kills twenty and four, and tries a few of the others.
 torture: install
-	PERSONARANK_KILLS=200 PERSONARANK_TWO_RUNS=50 PERSONARANK_SEQUENCES=100 $(BIN)/pytest tests/test_kills.py \
-	  tests/test_two_runs.py tests/test_object_store.py tests/storage/test_random_sequences.py
+	PERSONARANK_KILLS=200 PERSONARANK_REVIEW_KILLS=20 PERSONARANK_TWO_RUNS=50 PERSONARANK_SEQUENCES=100 \
+	  $(BIN)/pytest tests/test_kills.py tests/test_kills_of_preparations.py tests/test_two_runs.py \
+	  tests/test_object_store.py tests/storage/test_random_sequences.py
 
 ui: install
 	$(BIN)/personarank ui --port $(PORT)

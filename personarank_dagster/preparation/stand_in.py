@@ -15,7 +15,7 @@ from typing import Any
 
 import xxhash
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -87,7 +87,10 @@ class StandIn:
         return JSONResponse({"object": "list", "data": [{"id": NAME, "object": "model"}]})
 
     async def _complete(self, request: Request) -> Response:
-        body = json.loads(await request.body())
+        try:
+            body = json.loads(await request.body())
+        except ClientDisconnect:
+            return Response(status_code=400)
         self.num_requests += 1
         draw = random.Random(f"{self.seed} {self.num_requests}")
         fault = draw.choice(list(self.faults)) if draw.random() < self.fault_share else ""

@@ -47,8 +47,9 @@ def served(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> Iterator[Stand
     def connected(**options: Any) -> httpx.AsyncClient:
         return client(**options, transport=httpx.ASGITransport(stand_in.app()))
 
-    monkeypatch.setattr(stage_runs.httpx, "AsyncClient", connected)
-    yield stand_in
+    with monkeypatch.context() as patched:
+        patched.setattr(stage_runs.httpx, "AsyncClient", connected)
+        yield stand_in
 
 
 def test_a_first_try_writes_files_to_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
