@@ -21,6 +21,7 @@ from personarank_dagster.preparation.pace import Pace
 from personarank_dagster.preparation.questions import Question
 from personarank_dagster.preparation.server import Server, headers
 from personarank_dagster.preparation.split import HeldOutReviews
+from personarank_dagster.preparation.token_counts import token_count
 
 # Between two looks at the account, which sums over all calls.
 PROGRESS_SECONDS = 0.5
@@ -105,7 +106,8 @@ class Means:
     def rules(self) -> Rules:
         """What belongs to an answer, and what may go wrong."""
         names = ("base_url", "model", "temperature", "max_tokens", "seed", "repairs", "max_bad_share")
-        return Rules(**{name: getattr(self.config, name) for name in names}, workers=self.config.concurrency)
+        own = {name: getattr(self.config, name) for name in names}
+        return Rules(**own, workers=self.config.concurrency, tokens=token_count(self.config.tokenizer))
 
     @property
     def tariff(self) -> Tariff:
