@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from personarank_dagster.command_line.instances import shown_by
 from personarank_dagster.command_line.run_results import COLORS, show_check_results, show_metric_table
 from personarank_dagster.command_line.terminal import console, errors, show_error, show_table, show_warning
 from personarank_dagster.configuration.dataset import config_dir, listed
@@ -34,6 +35,9 @@ from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
 from personarank_dagster.defs.platform.published_checks import newest
 
+# Of the datasets of a run.
+SHOWN_PLACES = 20
+
 # Results of checks, as they are counted.
 WORDS: dict[Literal["pass", "warn", "fail", "not checked"], str] = {
     "pass": "passed",
@@ -48,6 +52,7 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     names = resolve(partitions)
     check_selection(defs, select)
     _show_remarks(names)
+    _show_root(names)
     with open_instance() as instance:
         _end_dead_runs(instance)
         failed = [name for name in [*names, UNPARTITIONED] if not _succeeds(name, instance, select, force)]
@@ -64,6 +69,7 @@ def run_one(name: str, *, select: str) -> bool:
     """Materialise a part of one dataset. False if anything failed."""
     resolve((name,))
     _show_remarks([name])
+    _show_root([name])
     with open_instance() as instance:
         _end_dead_runs(instance)
         return _succeeds(name, instance, select, False)
@@ -95,6 +101,18 @@ def _show_what_is_kept(name: str) -> None:
 def _place(name: str) -> str:
     dataset = project.dataset(name)
     return dataset.bucket or str(dataset.data.out_root)
+
+
+def _show_root(names: list[str]) -> None:
+    """Where the outputs go, and how to see the runs where they are not in the project's instance."""
+    places: list[str] = []
+    for name in names[:SHOWN_PLACES]:
+        with suppress(ConfigError):
+            places.append(_place(name))
+    more = f", … ({len(names):,} datasets)" if len(names) > SHOWN_PLACES else ""
+    console.print(f"outputs: {escape(', '.join(places))}{more}")
+    if command := shown_by():
+        console.print(f"its runs are in an instance of its own: {escape(command)}")
 
 
 def _show_remarks(names: list[str]) -> None:

@@ -24,10 +24,10 @@ SHOW_CURSOR = "\033[?25h"
 
 
 class Interrupted(BaseException):
-    """A signal that asks this process to end."""
+    """A signal that asks this process to end; `leaves` says what of its work stays, "" where none was begun."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, leaves: str = "") -> None:
+        self.number, self.leaves = number, leaves
         super().__init__(number)
 
 
@@ -42,7 +42,7 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def supervise(work: Callable[[], None], *, tidy: Callable[[], None]) -> int:
+def supervise(work: Callable[[], None], *, tidy: Callable[[], None], leaves: str) -> int:
     """Do the work in a process of its own, and return its exit code.
 
     An interrupt kills it with all that it has started, and is raised after `tidy`; a second one ends this at once.
@@ -54,12 +54,12 @@ def supervise(work: Callable[[], None], *, tidy: Callable[[], None]) -> int:
         _work(work)
     try:
         code = _await(worker)
-    except Interrupted:
+    except Interrupted as interrupted:
         for number in SIGNALS:
             signal.signal(number, lambda number, _: os._exit(128 + number))
         _kill(worker)
         _within(TIDYING_SECONDS, tidy)
-        raise
+        raise Interrupted(interrupted.number, leaves) from None
     if code < 0:
         _within(TIDYING_SECONDS, tidy)
     return code
