@@ -1,6 +1,5 @@
 """The command line `personarank`."""
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -13,18 +12,19 @@ import click
 
 from personarank_dagster import __version__
 from personarank_dagster.command_line import completion
-from personarank_dagster.command_line.supervision import Interrupted, interruptible, supervise
+from personarank_dagster.command_line.supervision import UNCHANGED, Interrupted, end, interruptible, supervise
 from personarank_dagster.core.errors import ConfigError, PersonarankError, UsageError
 
 # What an interrupted command leaves.
 RUN = "what was published, encoded and checkpointed is kept, and the next run goes on from there"
 VALIDATED = "what was published is kept, and the next `personarank validate` or `run` goes on from there"
 PREPARED = "answers that came are kept and not asked for again; the next `personarank prepare` goes on from there"
-UNCHANGED = "nothing was changed"
 WRITTEN = "what lies in --out may not be whole; the same command writes it anew"
 ROLLED_BACK = "`personarank versions` shows which version is current"
 RETIRED = "all versions that are left are whole; the next `personarank gc` removes the rest"
 TREATED = "what was put right stays so; the next `personarank doctor` does the rest"
+
+UI = "the Dagster UI has ended, and runs that it had begun with it; what they published is kept"
 
 # What the context of a command holds that was typed.
 TYPED = object()
@@ -42,8 +42,7 @@ class _Program(click.Group):
             with interruptible():
                 return self.main(*args, obj=TYPED, **kwargs)
         except Interrupted as interrupted:
-            click.echo(f"interrupted: {interrupted.leaves or UNCHANGED}", err=True)
-            os._exit(128 + interrupted.number)
+            end(interrupted)
 
 
 def _supervised(leaves: str) -> Callable[[Command], Command]:
@@ -96,6 +95,10 @@ def _plain_errors(command: Command) -> Command:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except OSError as error:
+            if error.filename is None or error.strerror is None:
+                raise
+            raise click.ClickException(f"{error.filename}: cannot be used: {error.strerror}") from error
         except PersonarankError as error:
             raise (_Mistyped if isinstance(error, UsageError) else click.ClickException)(str(error)) from error
 
@@ -306,6 +309,7 @@ def doctor(as_json: bool) -> None:
 )
 @_project_options
 @_on_instance
+@_supervised(leaves=UI)
 def ui(port: int, read_only: bool, public_url: str | None) -> None:
     """Serve the Dagster UI on this machine, for this machine only, with what runs schedules and backfills."""
     from personarank_dagster.ui.serve import serve
@@ -422,8 +426,7 @@ def graph(out: Path) -> None:
 @_supervised(leaves=PREPARED)
 def prepare_command(partition: str, dry_run: bool, limit_items: int | None, limit_users: int | None) -> None:
     """Make summaries, aspects, personas and selections from raw reviews, with the server of prepare.yaml."""
-    if not dry_run:
-        from personarank_dagster.command_line.preparation import prepare_and_report
+    from personarank_dagster.command_line.preparation import prepare_and_report
 
     found = prepare_and_report(partition, dry_run=dry_run, num_items=limit_items, num_users=limit_users)
     sys.exit(0 if found else 1)

@@ -8,13 +8,11 @@ from itertools import groupby
 from typing import Any, Literal
 
 import dagster as dg
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
 from personarank_dagster.command_line.instances import shown_by
 from personarank_dagster.command_line.run_results import COLORS, show_check_results, show_metric_table
-from personarank_dagster.command_line.terminal import console, errors, show_error, show_table, show_warning
+from personarank_dagster.command_line.terminal import console, errors, screen_width, show_error, show_warning
 from personarank_dagster.configuration.dataset import config_dir, listed
 from personarank_dagster.configuration.public_scripts import passed_over
 from personarank_dagster.core.errors import ConfigError, PersonarankError, UsageError, near
@@ -37,6 +35,9 @@ from personarank_dagster.defs.platform.published_checks import newest
 
 # Of the datasets of a run.
 SHOWN_PLACES = 20
+
+# Characters of a line for the result of a check and the numbers behind it.
+WIDTH_BESIDE_NAMES = 60
 
 # Results of checks, as they are counted.
 WORDS: dict[Literal["pass", "warn", "fail", "not checked"], str] = {
@@ -169,16 +170,15 @@ def _as_json(one: Evaluation) -> dict[str, Any]:
 
 
 def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
-    table = Table(title=f"{name} · data checks", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("result", no_wrap=True)
-    table.add_column("check", overflow="fold")
-    table.add_column("behind it", overflow="fold", min_width=20)
+    console.print(f"[bold]{name} · data checks[/bold]")
+    longest = max(len(one.check.name) for one in evaluations)
+    # Numbers stand below each other where the screen has room for them beside the names.
+    width = longest if screen_width() >= longest + WIDTH_BESIDE_NAMES else 0
     for asset, of_asset in groupby(evaluations, key=lambda one: one.check.asset):
-        table.add_section()
-        table.add_row("", f"[bold]{asset}[/bold]")
+        console.print(f"[bold]{asset}[/bold]")
         for one in of_asset:
-            table.add_row(f"[{COLORS[one.result]}]{one.result}[/]", one.check.name, escape(one.summary))
-    show_table(table)
+            result = f"[{COLORS[one.result]}]{one.result:<12}[/]"
+            console.print(f"  {result}{one.check.name:<{width}}  {escape(one.summary)}")
     counts = Counter(one.result for one in evaluations)
     told = ", ".join(f"{count} {WORDS[result]}" for result in WORDS if (count := counts[result]))
     console.print(f"{name}: of {len(evaluations)} checks {told}")
