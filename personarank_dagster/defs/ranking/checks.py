@@ -95,7 +95,9 @@ def not_below(table: pl.DataFrame) -> Found:
     known = table.filter((pl.col("scenario") == "all") & pl.col("lift").is_not_null())
     below = known.filter(pl.col("lift_high") < 0)
     intervals = {
-        f"{row['metric']}@{row['k']}": f"{percent(row['lift'], signed=True)} {interval(row['lift_low'], row['lift_high'])}"
+        f"{row['metric']}@{row['k']}": " ".join(
+            (percent(row["lift"], signed=True), interval(row["lift_low"], row["lift_high"]))
+        )
         for row in known.iter_rows(named=True)
     }
     return Found(below.is_empty(), {"below": below.height, **intervals})
