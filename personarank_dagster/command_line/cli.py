@@ -466,7 +466,10 @@ def llm_stand_in(
     stand_in = StandIn(fault_share=fault_share, latency=latency, seed=seed, log=log)
     stand_in.faults = faults or stand_in.faults
     click.echo(f"no language model, but its stand-in: base_url: http://127.0.0.1:{port}/v1  model: stand-in")
-    serve(stand_in, port)
+    # As of every server: a signal is how it is meant to end.
+    with suppress(Interrupted):
+        serve(stand_in, port)
+    click.echo("the stand-in has ended", err=True)
 
 
 @main.command(name="completion")

@@ -127,7 +127,8 @@ def _show_estimate(source: Source, report: Estimate) -> None:
         table.add_row(stage.stage, f"{stage.questions:,}", f"{stage.kept:,}", *_costs(source, [stage]))
     table.add_row("all", "", "", *_costs(source, report.stages))
     show_table(table)
-    console.print("estimates: four bytes a token, answers of the usual length; failed attempts come on top")
+    tokens = "four bytes a token" if source.means.config.tokenizer is None else "prompts by the tokenizer"
+    console.print(f"estimates: {tokens}, answers of the usual length; failed attempts come on top")
     if source.means.config.tokens_per_second is None:
         console.print("time: tokens_per_second in prepare.yaml says how many tokens the server writes in a second")
     console.print(f"spent so far: {report.spent[0]:,} tokens, ${report.spent[1]:.4f}")

@@ -68,13 +68,15 @@ def verdict(row: dict[str, Any]) -> list[str]:
         ("persona", "a blend learned without personas", "personas add to it", "not shown that personas add to it"),
     )
     return [gain] + [
-        f"over {control} {lift_of(row, f'{of}_lift')}: {shown if row[f'{of}_low'] > 0 else unsure}"
+        f"over {control} {lift_of(row, f'{of}_lift')}: {shown if (row[f'{of}_low'] or 0) > 0 else unsure}"
         for of, control, shown, unsure in controls
         if row[f"{of}_lift"] is not None
     ]
 
 
-def _in_words(low: float, high: float) -> str:
+def _in_words(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "too few users differ to tell it from chance"
     if low > 0:
         return "a gain that chance does not explain"
     if high < 0:

@@ -131,8 +131,8 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
         names = dataset_names(folder)
         raise UsageError(f"unknown dataset {name!r}; {near(name, names)}{folder} has: {listed(names)}")
     schema = {"schema": name} if name in get_args(SchemaName) else {}
-    place = out_root_of(data_path, out_root)
     data = _load_data(data_path, schema)
+    place = out_root_of(data_path, out_root)
     train = _load_train(folder / name / "train.yaml")
     if os.environ.get(AMP_VARIABLE) == "0":
         train = msgspec.structs.replace(train, amp=False)

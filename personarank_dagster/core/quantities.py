@@ -23,8 +23,10 @@ def megabytes(size: int) -> str:
     return f"{size / MEGABYTE:,.1f} MB" if size >= MEGABYTE / 20 or not size else "< 0.1 MB"
 
 
-def interval(low: float, high: float) -> str:
-    """Two shares as `[+1.7, +25.3]`, in percent."""
+def interval(low: float | None, high: float | None) -> str:
+    """Two shares as `[+1.7, +25.3]`, in percent; `[?]` where they are not known."""
+    if low is None or high is None:
+        return "[?]"
     return f"[{100 * low:+.1f}, {100 * high:+.1f}]"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from personarank_dagster.configuration.dataset import config_dir, dataset_names, listed
+from personarank_dagster.configuration.out_roots import is_address
 from personarank_dagster.core.errors import PersonarankError, StorageError, UsageError, near
 from personarank_dagster.defs.automation.abandoned import abandoned_versions
 from personarank_dagster.defs.automation.runs import DATA_VERSION_TAG, REPORT, end_dead_runs
@@ -190,11 +191,16 @@ def _abandoned(instance: dg.DagsterInstance) -> list[Treated]:
     return [
         Treated(
             f"{folder}: has versions of {name}, which is no dataset any more",
-            f"`rm -r {folder}/*/{name}` removes them; a dataset called {name} with that out_root has them again",
+            f"{_removal(folder, name)}; a dataset called {name} with that out_root has them again",
             open=True,
         )
         for folder, name in abandoned_versions(instance)
     ]
+
+
+def _removal(folder: str, name: str) -> str:
+    every = f"{folder}/*/{name}"
+    return f"remove {every} from the store" if is_address(folder) else f"`rm -r {every}` removes them"
 
 
 def tidy() -> None:

@@ -98,7 +98,7 @@ def not_below(table: pl.DataFrame) -> Found:
         f"{row['metric']}@{row['k']}": " ".join(
             (percent(row["lift"], signed=True), interval(row["lift_low"], row["lift_high"]))
         )
-        for row in known.iter_rows(named=True)
+        for row in known.drop_nulls("lift_low").iter_rows(named=True)
     }
     return Found(below.is_empty(), {"below": below.height, **intervals})
 
