@@ -231,11 +231,12 @@ def _execute(plan: Plan, instance: dg.DagsterInstance, *, quiet: bool = False) -
 
 
 def _lines_of_assets(plan: Plan, started: float) -> Callable[[str], None]:
-    numbers = {asset: number for number, asset in enumerate(plan.reasons, start=1)}
+    begun_assets: set[str] = set()
 
     def begun(asset: str) -> None:
-        seconds = time.monotonic() - started
-        console.print(f"{_title(plan.partition)}: {numbers[asset]}/{len(numbers)} {asset}, after {seconds:.0f} s")
+        begun_assets.add(asset)
+        progress = f"{len(begun_assets)}/{len(plan.reasons)}"
+        console.print(f"{_title(plan.partition)}: {progress} {asset}, after {time.monotonic() - started:.0f} s")
 
     return begun
 

@@ -58,7 +58,7 @@ def choose_root(configs: Path | None, out_root: str | None) -> None:
     if configs is not None:
         os.environ[CONFIG_DIR_VARIABLE] = str(configs.absolute())
     if out_root is not None:
-        os.environ[OUT_ROOT_VARIABLE] = out_root if is_address(out_root) else str(Path(out_root).absolute())
+        os.environ[OUT_ROOT_VARIABLE] = out_root if is_address(out_root) else str(Path(out_root).resolve())
 
 
 def use_instance(of_project: Root) -> None:

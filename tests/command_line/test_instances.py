@@ -55,6 +55,11 @@ def test_a_run_in_another_root_leaves_the_instance_of_the_project_as_it_was(
     assert "ground_truth" in seen(workspace, home)
 
 
+def test_assets_of_a_run_are_counted_as_they_begin(workspace: TinyWorkspace) -> None:
+    told = workspace.call(*RUN, "--out-root", "counted").output
+    assert re.findall(r"^amazon: (\d)/2 \w+, after \d+ s$", told, re.MULTILINE) == ["1", "2"]
+
+
 def test_every_run_says_where_its_outputs_are(workspace: TinyWorkspace) -> None:
     ended = workspace.call(*RUN, "--config-dir", "configs")
     assert f"outputs: {workspace.folder / 'outputs/amazon'}\n" in ended.output
