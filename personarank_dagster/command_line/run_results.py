@@ -4,11 +4,9 @@ from collections import Counter
 from typing import Any
 
 import polars as pl
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
-from personarank_dagster.command_line.terminal import console, show_table
+from personarank_dagster.command_line.terminal import console, new_table, show_table
 from personarank_dagster.core.quantities import interval, percent
 from personarank_dagster.defs.automation.runs import CheckResult
 from personarank_dagster.ranking.metrics import METRIC_NAMES, middle_k
@@ -35,9 +33,7 @@ def show_metric_table(name: str, table: pl.DataFrame) -> None:
     """The metrics of all users: both orders, the lift and its interval, the shuffled control, and a verdict."""
     overall = table.filter((pl.col("scenario") == "all") & pl.col("metric").is_in(METRIC_NAMES))
     title = f"{name} · {overall['users'][0]:,} users"
-    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("metric", "candidates", "reranked", "lift \\[95 %]", "shuffled"):
-        shown.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    shown = new_table("metric", ">candidates", ">reranked", ">lift \\[95 %]", ">shuffled", title=title)
     for row in overall.iter_rows(named=True):
         orders = (_number(row[order]) for order in ("candidate", "reranked"))
         shown.add_row(f"{row['metric']}@{row['k']}", *orders, escape(lift_of(row)), _number(row["shuffled"]))

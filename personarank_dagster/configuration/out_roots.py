@@ -18,6 +18,9 @@ from personarank_dagster.core.errors import ConfigError
 OUT_ROOT_VARIABLE = "PERSONARANK_OUT_ROOT"
 WORK_DIR_VARIABLE = "PERSONARANK_WORK_DIR"
 
+# Of a folder of datasets.
+USUAL_NAME = "configs"
+
 ADDRESS = re.compile(r"[a-z][a-z0-9+]*://.")
 
 
@@ -94,9 +97,12 @@ def _work_dir(data_path: Path, configured: object) -> Path:
 def shared_out_root(datasets: Path) -> OutRoot:
     """Where outputs go that belong to no dataset: $PERSONARANK_OUT_ROOT, else `outputs` beside the datasets' folder.
 
-    It stays where it is, whichever datasets there are.
+    It stays where it is, whichever datasets there are. Each folder of datasets has its own: `<that>/<folder>` where
+    it is not called configs.
     """
     shared = os.environ.get(OUT_ROOT_VARIABLE)
+    own = [] if datasets.name == USUAL_NAME else [datasets.name]
     if is_address(shared):
-        return OutRoot(Path(os.environ.get(WORK_DIR_VARIABLE) or "outputs").absolute(), shared.rstrip("/"))
-    return OutRoot(Path(shared).absolute() if shared else datasets.parent / "outputs")
+        work_dir = Path(os.environ.get(WORK_DIR_VARIABLE) or "outputs").absolute()
+        return OutRoot(work_dir.joinpath(*own), "/".join([shared.rstrip("/"), *own]))
+    return OutRoot((Path(shared).absolute() if shared else datasets.parent / "outputs").joinpath(*own))

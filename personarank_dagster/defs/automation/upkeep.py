@@ -1,5 +1,6 @@
 """Look after the versions: list, go back, retire, verify, and put right what killed processes left behind."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -206,8 +207,9 @@ def tidy() -> None:
     """Put right what an interrupted command leaves, of what takes no time; a training is kept, to be continued."""
     project = ProjectResource()
     with suppress(PersonarankError):
-        with dg.DagsterInstance.get() as instance:
-            end_dead_runs(instance, interrupted=True)
+        if os.environ.get("DAGSTER_HOME"):
+            with dg.DagsterInstance.get() as instance:
+                end_dead_runs(instance, interrupted=True)
         for name in dataset_names(config_dir()):
             sweep_scratch(project.dataset(name).data.out_root / "scratch")
             sweep_vectors(project.outputs(name))

@@ -136,7 +136,7 @@ def report_lines(report: pl.DataFrame) -> "Figure | None":
         axes.errorbar(moments, versions["lift"] * 100, yerr=[low, high], label=dataset, marker="o", lw=1, capsize=2)
     axes.axhline(0, color="#555555", lw=0.8)
     axes.set(title=f"Lift of NDCG@{k} of each dataset over time, %, 95 % interval")
-    axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator := AutoDateLocator(minticks=2, maxticks=7))  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     legend_below(axes, columns=3)
     return figure
