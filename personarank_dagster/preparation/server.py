@@ -157,7 +157,7 @@ class Server:
 
         Raises BadAnswerError where the server takes the question from nobody, ConfigError where it takes none.
         """
-        body = self._body(question, rung, max_tokens=max_tokens, seed=seed)
+        body = self.body(question, rung, max_tokens=max_tokens, seed=seed)
         why = ""
         for attempt in range(self.retries + 1):
             async with self.pace.place() as sent:
@@ -197,7 +197,8 @@ class Server:
         finally:
             await self._settle(call, outcome, used)
 
-    def _body(self, question: Question, rung: Rung, *, max_tokens: int, seed: int) -> dict[str, Any]:
+    def body(self, question: Question, rung: Rung, *, max_tokens: int, seed: int) -> dict[str, Any]:
+        """What is sent."""
         system = question.system
         if rung in ("json_object", "prompt"):
             schema = msgspec.json.encode(question.answer_schema).decode()
@@ -220,7 +221,7 @@ class Server:
 
     async def _reserve(self, question: Question, max_tokens: int) -> int:
         """Reserve the most that a request can use; where others hold the rest of the budget, wait for them."""
-        most = question.num_bytes + len(msgspec.json.encode(question.answer_schema)) + 256
+        most = most_tokens(question)
         async with self._settled:
             while (call := self.kept.reserve(question.stage, self.tariff, most, max_tokens)) is None:
                 if not self._open:
@@ -264,6 +265,11 @@ def _completion(reply: httpx.Response) -> Completion:
     if not completion.choices:
         raise msgspec.ValidationError("expected a choice, got none")
     return completion
+
+
+def most_tokens(question: Question) -> int:
+    """No server makes more tokens of a question."""
+    return question.num_bytes + len(msgspec.json.encode(question.answer_schema)) + 256
 
 
 def without_bounds(schema: Any) -> Any:

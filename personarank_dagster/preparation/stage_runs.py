@@ -15,6 +15,7 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.configuration.prepare_settings import PrepareConfig
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.preparation.asking import Answers, Asker, Rules
+from personarank_dagster.preparation.batches.asking import Batches
 from personarank_dagster.preparation.evidence import refuse_held_out
 from personarank_dagster.preparation.kept_answers import KeptAnswers, Tariff
 from personarank_dagster.preparation.pace import Pace
@@ -158,7 +159,7 @@ def ask_stage(
                 said = time.monotonic()
                 on_progress(Progress(stage, done, total, spent()))
 
-        answers = asyncio.run(_ask(means, kept, questions, secret, on_answer))
+        answers = asyncio.run(_ask(means, kept, stage, questions, secret, on_answer))
         _set_aside(means.quarantine(stage), answers)
         return answers.by_row, _reported(stage, questions, answers, spent(), Spent.of(kept.account().get(stage, {})))
 
@@ -166,6 +167,7 @@ def ask_stage(
 async def _ask(
     means: Means,
     kept: KeptAnswers,
+    stage: str,
     questions: Sequence[Question],
     secret: Mapping[str, str],
     on_answer: Callable[[int, int], None],
@@ -188,7 +190,10 @@ async def _ask(
             temperature=config.temperature,
             parameters=config.request,
         )
-        return await Asker(server, means.rules).ask(questions, on_answer=on_answer)
+        batched = await Batches(server, means.rules, stage).ask(questions) if config.batch else 0
+        answers = await Asker(server, means.rules).ask(questions, on_answer=on_answer)
+        answers.outcomes.update({"answered in a batch": batched, "kept": -batched} if batched else {})
+        return answers
 
 
 def _reported(

@@ -19,6 +19,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from personarank_dagster.preparation.batches.stand_in import Desk
+
 NAME = "stand-in (no language model)"
 
 FAULTS = (
@@ -73,6 +75,7 @@ class StandIn:
     num_requests: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     _busy: int = 0
+    _desk: Desk | None = None
 
     def app(self) -> Starlette:
         """The server as an ASGI application."""
@@ -80,8 +83,35 @@ class StandIn:
             routes=[
                 Route("/v1/chat/completions", self._complete, methods=["POST"]),
                 Route("/v1/models", self._models),
+                *self.desk.routes(),
             ]
         )
+
+    @property
+    def desk(self) -> Desk:
+        """Where it takes batches."""
+        if self._desk is None:
+            self._desk = Desk(self._batched)
+        return self._desk
+
+    def _batched(self, body: Mapping[str, Any]) -> tuple[int, Any] | None:
+        """The reply to a row of a batch; where a connection would break, the batch ends before."""
+        fault = self._next_fault(body)
+        self.outcomes[fault or "answered"] += 1
+        if fault == "dropped":
+            return None
+        reply = self._reply(body, fault)
+        return reply.status_code, json.loads(bytes(reply.body))
+
+    def _next_fault(self, body: Mapping[str, Any]) -> str:
+        """What the script does to the next request, which is logged."""
+        self.num_requests += 1
+        draw = random.Random(f"{self.seed} {self.num_requests}")
+        fault = draw.choice(list(self.faults)) if draw.random() < self.fault_share else ""
+        if self.log:
+            with self.log.open("a") as log:
+                log.write(json.dumps({"fault": fault, "messages": body["messages"]}) + "\n")
+        return fault
 
     async def _models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": NAME, "object": "model"}]})
@@ -91,12 +121,7 @@ class StandIn:
             body = json.loads(await request.body())
         except ClientDisconnect:
             return Response(status_code=400)
-        self.num_requests += 1
-        draw = random.Random(f"{self.seed} {self.num_requests}")
-        fault = draw.choice(list(self.faults)) if draw.random() < self.fault_share else ""
-        if self.log:
-            with self.log.open("a") as log:
-                log.write(json.dumps({"fault": fault, "messages": body["messages"]}) + "\n")
+        fault = self._next_fault(body)
         if self.at_once is not None and self._busy >= self.at_once:
             fault = "429"
         self.outcomes[fault or "answered"] += 1
