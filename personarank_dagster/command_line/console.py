@@ -111,7 +111,8 @@ def _show_root(names: list[str]) -> None:
         with suppress(ConfigError):
             places.append(_place(name))
     more = f", … ({len(names):,} datasets)" if len(names) > SHOWN_PLACES else ""
-    console.print(f"outputs: {escape(', '.join(places))}{more}")
+    if places:
+        console.print(f"outputs: {escape(', '.join(places))}{more}")
     if command := shown_by():
         console.print(f"its runs are in an instance of its own: {escape(command)}")
 
