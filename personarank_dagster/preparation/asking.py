@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,13 +36,14 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What makes an answer another one (`base_url` to `seed`), and how much may go wrong."""
+    """What makes an answer another one (`base_url` to `request`), and how much may go wrong."""
 
     base_url: str
     model: str
     temperature: float = 0.0
     max_tokens: int = 1024
     seed: int = 13
+    request: Mapping[str, Any] = field(default_factory=dict)
     repairs: int = 2
     max_bad_share: float = 0.05
     workers: int = 8
@@ -50,7 +51,7 @@ class Rules:
 
     def key(self, question: Question) -> str:
         """The key that an answer is kept under."""
-        names = ("base_url", "model", "temperature", "max_tokens", "seed")
+        names = ("base_url", "model", "temperature", "max_tokens", "seed", "request")
         return question.key(**{name: getattr(self, name) for name in names})
 
 

@@ -17,8 +17,11 @@ from personarank_dagster.preparation.pace import Pace, Sent
 from personarank_dagster.preparation.questions import BadAnswerError, Question, bare_json
 
 # How a server is asked for JSON, the strictest first.
-RUNGS: tuple["Rung", ...] = ("json_schema", "json_object", "prompt")
-Rung = Literal["json_schema", "json_object", "prompt"]
+RUNGS: tuple["Rung", ...] = ("bounded_schema", "json_schema", "json_object", "prompt")
+Rung = Literal["bounded_schema", "json_schema", "json_object", "prompt"]
+
+# Rules of a schema that some servers refuse; where they are understood, they end what a small model would not.
+BOUNDS = {"minLength", "maxLength"}
 
 STOPS = {
     401: "the key was refused; set api_key_env in prepare.yaml to the name of the variable that holds it",
@@ -40,8 +43,8 @@ TOO_LONG = (
 
 PROBE_SCHEMA = {
     "type": "object",
-    "properties": {"ready": {"type": "boolean"}},
-    "required": ["ready"],
+    "properties": {"ready": {"type": "boolean"}, "why": {"type": "string", "maxLength": 40}},
+    "required": ["ready", "why"],
     "additionalProperties": False,
 }
 
@@ -98,10 +101,12 @@ class Server:
         pace: Pace,
         retries: int = 6,
         temperature: float = 0.0,
+        parameters: Mapping[str, Any] | None = None,
         pause: float = 1.0,
     ) -> None:
         self.client, self.model, self.kept, self.tariff, self.pace = client, model, kept, tariff, pace
         self.retries, self.temperature, self.pause = retries, temperature, pause
+        self.parameters = parameters or {}
         self.num_sent = 0
         self._settled = asyncio.Condition()
         self._probing = asyncio.Lock()
@@ -127,9 +132,9 @@ class Server:
             stage="probe",
             row="probe",
             system="Answer with JSON.",
-            user='Answer {"ready": true}.',
+            user='Answer {"ready": true, "why": "asked"}.',
             answer_schema=PROBE_SCHEMA,
-            check=lambda text: msgspec.json.decode(text, type=dict[str, bool])["ready"],
+            check=lambda text: text,
         )
         try:
             choice, _ = await self.complete(question, rung, max_tokens=256, seed=0)
@@ -194,7 +199,7 @@ class Server:
 
     def _body(self, question: Question, rung: Rung, *, max_tokens: int, seed: int) -> dict[str, Any]:
         system = question.system
-        if rung != "json_schema":
+        if rung in ("json_object", "prompt"):
             schema = msgspec.json.encode(question.answer_schema).decode()
             system += f"\nAnswer with one JSON object of this schema: {schema}"
         body: dict[str, Any] = {
@@ -203,11 +208,13 @@ class Server:
             "temperature": self.temperature,
             "seed": seed,
             "max_tokens": max_tokens,
+            **self.parameters,
         }
         if rung == "json_object":
             body["response_format"] = {"type": "json_object"}
-        if rung == "json_schema":
-            strict = {"name": question.stage, "strict": True, "schema": question.answer_schema}
+        if rung in ("bounded_schema", "json_schema"):
+            asked = question.answer_schema if rung == "bounded_schema" else without_bounds(question.answer_schema)
+            strict = {"name": question.stage, "strict": True, "schema": asked}
             body["response_format"] = {"type": "json_schema", "json_schema": strict}
         return body
 
@@ -257,6 +264,15 @@ def _completion(reply: httpx.Response) -> Completion:
     if not completion.choices:
         raise msgspec.ValidationError("expected a choice, got none")
     return completion
+
+
+def without_bounds(schema: Any) -> Any:
+    """A schema without the lengths of its texts."""
+    if isinstance(schema, list):
+        return [without_bounds(one) for one in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {key: without_bounds(value) for key, value in schema.items() if key not in BOUNDS}
 
 
 def headers(environment: Mapping[str, str], variable: str | None) -> dict[str, str]:

@@ -107,7 +107,7 @@ class Means:
     @property
     def rules(self) -> Rules:
         """What belongs to an answer, and what may go wrong."""
-        names = ("base_url", "model", "temperature", "max_tokens", "seed", "repairs", "max_bad_share")
+        names = ("base_url", "model", "temperature", "max_tokens", "seed", "request", "repairs", "max_bad_share")
         own = {name: getattr(self.config, name) for name in names}
         return Rules(**own, workers=self.config.concurrency, tokens=token_count(self.config.tokenizer))
 
@@ -186,6 +186,7 @@ async def _ask(
             pace=Pace(config.concurrency),
             retries=config.retries,
             temperature=config.temperature,
+            parameters=config.request,
         )
         return await Asker(server, means.rules).ask(questions, on_answer=on_answer)
 

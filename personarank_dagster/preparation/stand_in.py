@@ -15,7 +15,7 @@ from typing import Any
 
 import xxhash
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -68,7 +68,7 @@ class StandIn:
     seed: int = 13
     latency: float = 0.0
     at_once: int | None = None
-    json_forms: Sequence[str] = ("json_schema", "json_object")
+    json_forms: Sequence[str] = ("bounded_schema", "json_schema", "json_object")
     log: Path | None = None
     num_requests: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -87,7 +87,10 @@ class StandIn:
         return JSONResponse({"object": "list", "data": [{"id": NAME, "object": "model"}]})
 
     async def _complete(self, request: Request) -> Response:
-        body = json.loads(await request.body())
+        try:
+            body = json.loads(await request.body())
+        except ClientDisconnect:
+            return Response(status_code=400)
         self.num_requests += 1
         draw = random.Random(f"{self.seed} {self.num_requests}")
         fault = draw.choice(list(self.faults)) if draw.random() < self.fault_share else ""
@@ -111,7 +114,7 @@ class StandIn:
         if fault == "dropped":
             # Fewer bytes than announced: the connection breaks in the middle of the reply.
             return Response(b"{", headers={"content-length": "1000"}, media_type="application/json")
-        form = body.get("response_format", {}).get("type")
+        form = _form(body.get("response_format", {}))
         if form and form not in self.json_forms:
             return JSONResponse({"error": {"message": f"response_format {form} is not supported"}}, 400)
         content, finish = _spoiled(json.dumps(answer_from(body)), fault)
@@ -123,6 +126,12 @@ class StandIn:
         message = {"role": "assistant", "content": content, "refusal": "no" if fault == "refused" else None}
         choice = {"index": 0, "message": message, "finish_reason": finish}
         return JSONResponse({"object": "chat.completion", "model": NAME, "choices": [choice], "usage": usage})
+
+
+def _form(wanted: Mapping[str, Any]) -> str | None:
+    """How a request asks for JSON; with lengths in its schema that is a form of its own."""
+    form: str | None = wanted.get("type")
+    return "bounded_schema" if form == "json_schema" and '"maxLength"' in json.dumps(wanted) else form
 
 
 def _spoiled(content: str, fault: str) -> tuple[str, str]:

@@ -120,7 +120,9 @@ def test_too_many_bad_answers_stop_the_run(tmp_path: Path) -> None:
         ask(tmp_path / "a.sqlite", Scripted(choice("Sure!")), [question(i) for i in range(40)], at_once=1)
 
 
-@pytest.mark.parametrize("forms", [("json_schema", "json_object"), ("json_object",), ()])
+@pytest.mark.parametrize(
+    "forms", [("bounded_schema", "json_schema"), ("json_schema", "json_object"), ("json_object",), ()]
+)
 def test_a_server_is_asked_for_json_as_it_understands_it(tmp_path: Path, forms: tuple[str, ...]) -> None:
     server = StandIn(json_forms=forms)
     assert len(ask(tmp_path / "a.sqlite", server, [question(1)]).by_row) == 1

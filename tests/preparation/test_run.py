@@ -47,8 +47,9 @@ def served(monkeypatch: pytest.MonkeyPatch, stand_in: StandIn) -> Iterator[Stand
     def connected(**options: Any) -> httpx.AsyncClient:
         return client(**options, transport=httpx.ASGITransport(stand_in.app()))
 
-    monkeypatch.setattr(stage_runs.httpx, "AsyncClient", connected)
-    yield stand_in
+    with monkeypatch.context() as patched:
+        patched.setattr(stage_runs.httpx, "AsyncClient", connected)
+        yield stand_in
 
 
 def test_a_first_try_writes_files_to_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +134,8 @@ def test_the_key_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (f"{SETTINGS}min_personas: 9", "min_personas must be at most max_personas, got 9 and 7"),
         (f"{SETTINGS}context_tokens: 2000", r"context_tokens must be at least max_tokens \+ 1500"),
         (f"{SETTINGS}as_of: 2020-13-45", "as_of must be a day"),
+        (f"{SETTINGS}request: {{seed: 3}}", "request must not hold seed, which is made of the other keys"),
+        (f"{SETTINGS}request: 1.1", "request must be keys and values that the server understands"),
     ],
 )
 def test_settings_that_break_a_rule_are_named(tmp_path: Path, settings: str, message: str) -> None:

@@ -29,6 +29,7 @@ ANSWER_SETTINGS = (
     "model",
     "temperature",
     "seed",
+    "request",
     "max_tokens",
     "context_tokens",
     "mask_contacts",

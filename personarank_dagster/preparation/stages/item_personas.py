@@ -15,6 +15,9 @@ from personarank_dagster.preparation.split import TrainingReviews
 
 STAGE = "item_personas"
 
+# Longer than what the prompt asks for; what is somewhat longer is taken too, from servers that know no lengths.
+ASKED_LENGTHS = {"name": 80, "description": 600, "preference_rationale": 900}
+
 
 class Persona(msgspec.Struct, forbid_unknown_fields=True):
     """One persona, as a model answers it."""
@@ -85,7 +88,7 @@ def _said(row: dict[str, Any], schema: SchemaName) -> dict[str, str]:
 
 
 def _answer_schema(review_ids: list[str], least: int, most: int) -> dict[str, Any]:
-    properties = {name: {"type": "string"} for name in ("name", "description", "preference_rationale")}
+    properties = {name: {"type": "string", "maxLength": length} for name, length in ASKED_LENGTHS.items()}
     evidence = {"type": "array", "items": {"type": "string", "enum": review_ids}, "minItems": 1, "maxItems": 8}
     persona = {
         "type": "object",

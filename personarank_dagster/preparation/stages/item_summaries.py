@@ -16,7 +16,7 @@ STAGE = "item_summaries"
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": {"summary": {"type": "string"}},
+    "properties": {"summary": {"type": "string", "maxLength": 1200}},
     "required": ["summary"],
     "additionalProperties": False,
 }

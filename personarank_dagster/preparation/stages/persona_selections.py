@@ -113,7 +113,10 @@ def _shown(persona: dict[str, Any]) -> dict[str, Any]:
 def _answer_schema(persona_ids: list[str]) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {"persona": {"type": "string", "enum": persona_ids}, "reason": {"type": "string"}},
+        "properties": {
+            "persona": {"type": "string", "enum": persona_ids},
+            "reason": {"type": "string", "maxLength": 500},
+        },
         "required": ["persona", "reason"],
         "additionalProperties": False,
     }

@@ -52,7 +52,7 @@ def _answer_schema(keys: tuple[str, ...]) -> dict[str, Any]:
     """All keys required and nullable: optional ones blow grammars up."""
     return {
         "type": "object",
-        "properties": {key: {"type": ["string", "null"]} for key in keys},
+        "properties": {key: {"type": ["string", "null"], "maxLength": 300} for key in keys},
         "required": list(keys),
         "additionalProperties": False,
     }
