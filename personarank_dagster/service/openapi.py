@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from personarank_dagster import __version__
+from personarank_dagster.version import __version__
 from personarank_dagster.service.messages import Readiness, Refusal, RerankAnswer, RerankRequest
 from personarank_dagster.service.settings import Limits
 
