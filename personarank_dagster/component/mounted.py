@@ -68,7 +68,7 @@ def mount_of(
     pool: str = "gpu",
     raw_assets: Mapping[str, Sequence[str]] | None = None,
 ) -> Mount:
-    """The mount of these settings, of which nothing comes from the environment. Raises ConfigError for a wrong key."""
+    """The mount of these settings; nothing comes from the environment. Raises ConfigError for an unknown key."""
     folder = Path(config_dir).absolute()
     return Mount(
         folder=folder,
@@ -94,7 +94,7 @@ def mounted_definitions(
     """Everything that Dagster sees of one graph; without an executor its runs have that of the code location."""
     mount = project.mount
     return dg.Definitions(
-        assets=dg.with_source_code_references(all_assets(mount)),
+        assets=all_assets(mount),
         asset_checks=[*all_checks(mount), metrics_are_recent(mount)],
         jobs=[job.mounted(mount) for job in (*dataset_jobs().values(), report_job)],
         schedules=dataset_schedules(mount, mount.datasets) if schedules else [],

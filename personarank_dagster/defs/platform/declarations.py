@@ -231,7 +231,7 @@ def _mounted(
         "partitions_def": mount.partitions,
         "code_version": declaration.code_version,
         "deps": mount.keys(f"{RAW}/{key}" for key in (*declaration.raw, *declaration.optional_raw)),
-        "metadata": _column_schema(declaration),
+        "metadata": _column_schema(declaration) | _link(body),
         "owners": [*mount.owners],
         "tags": dict(mount.tags),
         "retry_policy": RETRIES,
@@ -245,6 +245,13 @@ def _mounted(
     given = with_resources(_where_made(retried_if_passing()(body)), mount)
     asset: dg.AssetsDefinition = dg.asset(**made, required_resource_keys=given.keys)(given.body)
     return asset
+
+
+def _link(body: Callable[..., Any]) -> dict[str, Any]:
+    """The link of the UI to the code; Dagster's own would be to what is wrapped around the function."""
+    file, line = inspect.getsourcefile(body), inspect.getsourcelines(body)[1]
+    reference = dg.LocalFileCodeReference(file_path=str(file), line_number=line)
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def _inputs(declaration: Declaration, mount: Mount, options: Mapping[str, dg.AssetIn]) -> dict[str, dg.AssetIn]:
