@@ -22,10 +22,7 @@ build-backend = "setuptools.build_meta"
 name = "$name"
 version = "0.1.0"
 requires-python = ">=3.11"
-dependencies = ["personarank-dagster[demo]", "dagster-webserver"]
-
-[dependency-groups]
-dev = ["dagster-dg-cli"]
+dependencies = ["personarank-dagster[demo,dg]"]
 
 [tool.setuptools.packages.find]
 include = ["$module*"]
