@@ -4,7 +4,8 @@ BIN := .venv/bin
 PORT ?= 3000
 EXPLORE_PORT ?= 8080
 
-export DAGSTER_HOME := $(CURDIR)
+# That of this folder, whatever the shell says.
+unexport DAGSTER_HOME
 
 .PHONY: install demo demo-reviews test check fuzz torture ui explore docs-check bench bench-gpu clean
 
@@ -28,6 +29,7 @@ demo-reviews: install
 	@$(BIN)/personarank llm-stand-in --port 8391 & server=$$!; trap "kill $$server" EXIT; \
 	  $(BIN)/personarank run --config-dir examples/from-reviews
 	@echo
+	@echo "Open the Dagster UI with the runs of this demo: $(BIN)/personarank ui --config-dir examples/from-reviews"
 	@echo "Now with a language model: base_url and model of its server in examples/from-reviews/gear/prepare.yaml, then"
 	@echo "  $(BIN)/personarank run --config-dir examples/from-reviews"
 

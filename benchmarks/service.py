@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,8 @@ from personarank_dagster.vectors.embeddings import CacheTable
 
 ITEMS, PERSONAS, USERS, INTERACTIONS, DIMENSION, CANDIDATES = 20_000, 5, 10_000, 10, 384, 20
 LISTS, CONNECTIONS, SECONDS, PORT = 2_000, 64, 6, 18_765
+# Requests a second that come whether or not the ones before are answered, as those of users do.
+PACES = 1_000, 2_500, 5_000
 SCRIPT = """bodies = {%s}
 local i = 0
 wrk.method = "POST"
@@ -47,6 +51,8 @@ def main() -> None:
             for explain in (False, True):
                 script = _script(Path(folder), lists, explain=explain)
                 _report(process, bare[explain], script, cores[-1], "explained" if explain else "plain")
+            for rate in PACES:
+                _paced(lists, rate, cores[-1])
             before = process.memory_info().rss
             thread = threading.Thread(target=lambda: (time.sleep(SECONDS / 3), _publish(root)))
             thread.start()
@@ -83,6 +89,45 @@ def _report(process: psutil.Process, bare: float, script: Path, core: int, name:
         f"{name}: {rate:,.0f} requests/s (bare call {1e6 / bare:,.0f}/s, {share:.2f} of it), {p50} and p99 {p99} "
         f"at {CONNECTIONS} connections, {cpu:.0f} us of its core a request, {failed}"
     )
+
+
+def _paced(lists: list, rate: int, core: int) -> None:
+    """Milliseconds from when a request was due to its whole answer, where so many come a second, evenly spaced."""
+    os.sched_setaffinity(0, {core})
+    requests = [_request(body) for body in _bodies(lists, explain=False)]
+    connections = [socket.create_connection(("127.0.0.1", PORT)) for _ in range(CONNECTIONS)]
+    free, waiting, due_of, found = list(connections), {}, {}, []
+    poll = select.epoll()
+    for connection in connections:
+        connection.setblocking(False)
+        poll.register(connection, select.EPOLLIN)
+        waiting[connection.fileno()] = connection
+    begun = time.perf_counter()
+    for number in range(rate * SECONDS):
+        due = begun + number / rate
+        while time.perf_counter() < due or not free:
+            for descriptor, _ in poll.poll(0):
+                connection = waiting[descriptor]
+                if _is_whole(connection):
+                    found.append(time.perf_counter() - due_of[descriptor])
+                    free.append(connection)
+        connection = free.pop()
+        due_of[connection.fileno()] = due
+        connection.send(requests[number % len(requests)])
+    p50, p99 = np.percentile(found, [50, 99]) * 1000
+    print(f"plain, {rate:,} a second: p50 {p50:.2f} ms, p99 {p99:.2f} ms at {CONNECTIONS} connections")
+
+
+def _request(body: str) -> bytes:
+    return f"POST /v1/rerank HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def _is_whole(connection: socket.socket) -> bool:
+    answer = connection.recv(1 << 16)
+    while not answer.endswith(b"}"):
+        select.select([connection], [], [])
+        answer += connection.recv(1 << 16)
+    return answer.startswith(b"HTTP/1.1 200") or sys.exit(answer.decode())
 
 
 def _bare(root: Path, lists: list, core: int) -> dict[bool, float]:
@@ -126,12 +171,15 @@ def _await_ready() -> None:
 
 def _script(folder: Path, lists: list, *, explain: bool) -> Path:
     path = folder / "bodies.lua"
-    bodies = [
+    path.write_text(SCRIPT % ",".join(f"[==[{body}]==]" for body in _bodies(lists, explain=explain)))
+    return path
+
+
+def _bodies(lists: list, *, explain: bool) -> list[str]:
+    return [
         json.dumps({"user": u, "candidates": [{"item_id": i, "score": s} for i, s in c], "explain": explain})
         for u, c in lists
     ]
-    path.write_text(SCRIPT % ",".join(f"[==[{body}]==]" for body in bodies))
-    return path
 
 
 def _lists() -> list[tuple[str, list[tuple[str, float]]]]:

@@ -13,14 +13,26 @@ import click
 
 from personarank_dagster import __version__
 from personarank_dagster.command_line import completion
-from personarank_dagster.command_line.supervision import Interrupted, interruptible, supervise
+from personarank_dagster.command_line.supervision import UNCHANGED, Interrupted, end, interruptible, supervise
 from personarank_dagster.core.errors import ConfigError, PersonarankError, UsageError
 
-KEPT = "what was published, encoded and checkpointed is kept, and the next run goes on from there"
-INTERRUPTED = f"interrupted: {KEPT}"
+# What an interrupted command leaves.
+RUN = "what was published, encoded and checkpointed is kept, and the next run goes on from there"
+VALIDATED = "what was published is kept, and the next `personarank validate` or `run` goes on from there"
+PREPARED = "answers that came are kept and not asked for again; the next `personarank prepare` goes on from there"
+WRITTEN = "what lies in --out may not be whole; the same command writes it anew"
+ROLLED_BACK = "`personarank versions` shows which version is current"
+RETIRED = "all versions that are left are whole; the next `personarank gc` removes the rest"
+TREATED = "what was put right stays so; the next `personarank doctor` does the rest"
+
+UI = "the Dagster UI has ended, and runs that it had begun with it; what they published is kept"
 
 # What the context of a command holds that was typed.
 TYPED = object()
+# Where it holds the root of the project's Dagster instance.
+PROJECT = "personarank.project_root"
+
+Command = Callable[..., None]
 
 
 class _Program(click.Group):
@@ -31,30 +43,36 @@ class _Program(click.Group):
             with interruptible():
                 return self.main(*args, obj=TYPED, **kwargs)
         except Interrupted as interrupted:
-            click.echo(INTERRUPTED, err=True)
-            os._exit(128 + interrupted.number)
+            end(interrupted)
 
 
-def _supervised(command: Callable[..., None]) -> Callable[..., None]:
-    """Do the command in a process of its own, which a signal ends wherever it is."""
+def _supervised(leaves: str) -> Callable[[Command], Command]:
+    """Do the command in a process of its own, which a signal ends wherever it is; `leaves` says what of it stays."""
 
-    @_plain_errors
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        if click.get_current_context().obj is not TYPED:
-            return command(*args, **kwargs)
-        # Loaded before there are two processes; where no datasets are configured it cannot be.
-        with suppress(ConfigError):
-            import dagster._core.storage.sqlite_storage  # noqa: F401
+    def supervised(command: Command) -> Command:
+        @_plain_errors
+        @wraps(command)
+        def run(*args: Any, **kwargs: Any) -> None:
+            if click.get_current_context().obj is not TYPED:
+                return command(*args, **kwargs)
+            _load()
+            code = supervise(lambda: _plain_errors(command)(*args, **kwargs), tidy=_tidy, leaves=leaves)
+            if code < 0:
+                click.echo(f"killed by {signal.Signals(-code).name}; {leaves}", err=True)
+            sys.exit(code if code >= 0 else 128 - code)
 
-            import personarank_dagster.definitions
-            import personarank_dagster.defs.automation.upkeep  # noqa: F401
-        code = supervise(lambda: _plain_errors(command)(*args, **kwargs), tidy=_tidy)
-        if code < 0:
-            click.echo(f"killed by {signal.Signals(-code).name}; {KEPT}", err=True)
-        sys.exit(code if code >= 0 else 128 - code)
+        return run
 
-    return run
+    return supervised
+
+
+def _load() -> None:
+    """Load what tidies up before there are two processes; where no datasets are configured it cannot be."""
+    with suppress(ConfigError):
+        import dagster._core.storage.sqlite_storage  # noqa: F401
+
+        import personarank_dagster.definitions
+        import personarank_dagster.defs.automation.upkeep  # noqa: F401
 
 
 class _Mistyped(click.ClickException):
@@ -63,14 +81,13 @@ class _Mistyped(click.ClickException):
 
 def _tidy() -> None:
     with suppress(ConfigError):
-        _find_dagster_home()
         from personarank_dagster.definitions import project
         from personarank_dagster.defs.automation.upkeep import tidy
 
         tidy(project)
 
 
-def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
+def _plain_errors(command: Command) -> Command:
     """Print an error of ours as the lines that it is, without a traceback.
 
     Exit with 2 where it is about what was typed, as click does, and with 1 for all others.
@@ -80,13 +97,17 @@ def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
+        except OSError as error:
+            if error.filename is None or error.strerror is None:
+                raise
+            raise click.ClickException(f"{error.filename}: cannot be used: {error.strerror}") from error
         except PersonarankError as error:
             raise (_Mistyped if isinstance(error, UsageError) else click.ClickException)(str(error)) from error
 
     return run
 
 
-def _project_options(command: Callable[..., None]) -> Callable[..., None]:
+def _project_options(command: Command) -> Command:
     """`--config-dir` and `--out-root`, which set the environment for everything below."""
 
     @click.option(
@@ -100,14 +121,26 @@ def _project_options(command: Callable[..., None]) -> Callable[..., None]:
     )
     @wraps(command)
     def run(*args: Any, config_dir: Path | None, out_root: str | None, **kwargs: Any) -> None:
-        # Not at the top: they load numpy and polars, and a Ctrl-C before this module is there is a traceback.
-        from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE
-        from personarank_dagster.configuration.out_roots import OUT_ROOT_VARIABLE, is_address
+        # Not at the top: it loads numpy and polars, and a Ctrl-C before this module is there is a traceback.
+        from personarank_dagster.command_line.instances import choose_root, project_root
 
-        if config_dir is not None:
-            os.environ[CONFIG_DIR_VARIABLE] = str(config_dir.absolute())
-        if out_root is not None:
-            os.environ[OUT_ROOT_VARIABLE] = out_root if is_address(out_root) else str(Path(out_root).absolute())
+        click.get_current_context().meta[PROJECT] = project_root()
+        choose_root(config_dir, out_root)
+        command(*args, **kwargs)
+
+    return run
+
+
+def _on_instance(command: Command) -> Command:
+    """Find the Dagster instance before there are two processes; what is only tried needs none."""
+
+    @_plain_errors
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        from personarank_dagster.command_line.instances import use_instance
+
+        if not kwargs.get("dry_run"):
+            use_instance(click.get_current_context().meta[PROJECT])
         command(*args, **kwargs)
 
     return run
@@ -139,10 +172,10 @@ def main() -> None:
 )
 @click.option("--force", is_flag=True, help="Materialise what is selected even if nothing changed.")
 @_project_options
-@_supervised
+@_on_instance
+@_supervised(leaves=RUN)
 def run(partitions: tuple[str, ...], select: str | None, force: bool) -> None:
     """Materialise datasets from raw files to metrics: what is missing, or whose inputs changed."""
-    _find_dagster_home()
     from personarank_dagster.command_line.console import run_and_report
 
     sys.exit(0 if run_and_report(partitions, select=select, force=force) else 1)
@@ -153,10 +186,10 @@ def run(partitions: tuple[str, ...], select: str | None, force: bool) -> None:
 @click.option("--strict", is_flag=True, help="Exit with 2 if a check warns.")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
 @_project_options
-@_supervised
+@_on_instance
+@_supervised(leaves=VALIDATED)
 def validate(partitions: tuple[str, ...], strict: bool, as_json: bool) -> None:
     """Read the raw files and check the data, and nothing else. Exit code 1 for errors, 0 or 2 for warnings."""
-    _find_dagster_home()
     from personarank_dagster.command_line.console import validate_and_report
 
     sys.exit(validate_and_report(partitions, strict=strict, as_json=as_json))
@@ -176,7 +209,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Places to show.")
 @_json_option
 @_project_options
-@_supervised
+@_supervised(leaves=UNCHANGED)
 def explain(partition: str, user: str | None, top: int, as_json: bool) -> None:
     """Show a user's reranked list: old and new places, personas, and the interactions behind them."""
     from personarank_dagster.command_line.explanations import explain_and_report
@@ -184,7 +217,7 @@ def explain(partition: str, user: str | None, top: int, as_json: bool) -> None:
     explain_and_report(partition, user, top=top, as_json=as_json)
 
 
-def _listing(command: Callable[..., None]) -> Callable[..., None]:
+def _listing(command: Command) -> Command:
     """A command that goes through the versions of an asset, or of all, and of the partitions that are named."""
     options = (
         click.argument("asset", required=False, shell_complete=completion.assets),
@@ -198,7 +231,7 @@ def _listing(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @_listing
-@_supervised
+@_supervised(leaves=UNCHANGED)
 def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """List the versions of ASSET, or of all assets."""
     from personarank_dagster.command_line.version_reports import show_versions
@@ -213,10 +246,10 @@ def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> N
 @click.option("--force", is_flag=True, help="Also to a version that its checks did not accept.")
 @_json_option
 @_project_options
-@_supervised
+@_on_instance
+@_supervised(leaves=ROLLED_BACK)
 def rollback(asset: str, partition: str, version: str | None, force: bool, as_json: bool) -> None:
     """Make an older VERSION of ASSET current again: the one before the current, or any by name."""
-    _find_dagster_home()
     from personarank_dagster.command_line.version_reports import roll_back_and_report
 
     roll_back_and_report(asset, partition, version, force=force, as_json=as_json)
@@ -228,7 +261,7 @@ def rollback(asset: str, partition: str, version: str | None, force: bool, as_js
 @click.argument("second")
 @_json_option
 @_project_options
-@_supervised
+@_supervised(leaves=UNCHANGED)
 def compare(partition: str, first: str, second: str, as_json: bool) -> None:
     """Compare two versions of rerank_metrics of PARTITION, user by user: the lift of SECOND over FIRST."""
     from personarank_dagster.command_line.comparisons import compare_and_report
@@ -241,7 +274,7 @@ def compare(partition: str, first: str, second: str, as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @_json_option
 @_project_options
-@_supervised
+@_supervised(leaves=RETIRED)
 def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove old versions; current ones and those in use stay."""
     from personarank_dagster.command_line.version_reports import retire_and_report
@@ -250,7 +283,7 @@ def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
 
 
 @_listing
-@_supervised
+@_supervised(leaves=UNCHANGED)
 def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """Hash every file of every version again. Exit code 1 if one is not what it was."""
     from personarank_dagster.command_line.version_reports import verify_and_report
@@ -261,10 +294,10 @@ def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> Non
 @main.command()
 @_json_option
 @_project_options
-@_supervised
+@_on_instance
+@_supervised(leaves=TREATED)
 def doctor(as_json: bool) -> None:
     """Put right what killed processes left behind. Exit code 1 if something is left for you to do."""
-    _find_dagster_home()
     from personarank_dagster.command_line.version_reports import treat_and_report
 
     sys.exit(0 if treat_and_report(as_json=as_json) else 1)
@@ -277,10 +310,10 @@ def doctor(as_json: bool) -> None:
     "--public-url", metavar="URL", help="Address of a proxy with a login in front, like https://ui.example.org."
 )
 @_project_options
-@_plain_errors
+@_on_instance
+@_supervised(leaves=UI)
 def ui(port: int, read_only: bool, public_url: str | None) -> None:
     """Serve the Dagster UI on this machine, for this machine only, with what runs schedules and backfills."""
-    _find_dagster_home()
     from personarank_dagster.ui.serve import serve
 
     serve(port=port, read_only=read_only, public_url=public_url)
@@ -334,7 +367,7 @@ def serve_command(
 @click.argument("partition", shell_complete=completion.partitions)
 @click.option("--out", type=Path, required=True, help="Folder to write user_item/ and item_persona/ into.")
 @_project_options
-@_supervised
+@_supervised(leaves=WRITTEN)
 def export_caches(partition: str, out: Path) -> None:
     """Write both caches of the dataset PARTITION in the layout of the public scripts."""
     from personarank_dagster.definitions import project
@@ -348,7 +381,7 @@ def export_caches(partition: str, out: Path) -> None:
 @click.option("--out", type=Path, required=True, help="Folder to write <amazon|yelp>/*.jsonl.gz into.")
 @click.option("--seed", type=click.IntRange(0), default=13, show_default=True)
 @click.option("--users", type=click.IntRange(1), default=160, show_default=True, help="Users of each dataset.")
-@_supervised
+@_supervised(leaves=WRITTEN)
 def sample_data(out: Path, seed: int, users: int) -> None:
     """Generate datasets in the schema of the inputs; equal seed and users give equal rows."""
     from personarank_dagster.sample.files import write_sample_files
@@ -361,7 +394,7 @@ def sample_data(out: Path, seed: int, users: int) -> None:
 @click.option("--out", type=Path, required=True, help="Folder to write reviews.jsonl.gz and meta.jsonl.gz into.")
 @click.option("--seed", type=click.IntRange(0), default=13, show_default=True)
 @click.option("--users", type=click.IntRange(1), default=160, show_default=True)
-@_supervised
+@_supervised(leaves=WRITTEN)
 def sample_reviews(out: Path, seed: int, users: int) -> None:
     """Generate raw reviews and items, of which nothing is prepared; equal seed and users give equal rows."""
     from personarank_dagster.sample.raw_reviews import write_raw_reviews
@@ -373,7 +406,7 @@ def sample_reviews(out: Path, seed: int, users: int) -> None:
 @main.command()
 @click.option("--out", type=Path, required=True, help="Picture to write (.svg or .png).")
 @_project_options
-@_supervised
+@_supervised(leaves=WRITTEN)
 def graph(out: Path) -> None:
     """Draw the asset graph from the definitions."""
     from personarank_dagster.command_line.graph_picture import draw_graph
@@ -391,11 +424,10 @@ def graph(out: Path) -> None:
 @click.option("--limit-items", type=click.IntRange(1), help="Only so many items, the most reviewed ones.")
 @click.option("--limit-users", type=click.IntRange(1), help="Only so many users.")
 @_project_options
-@_supervised
+@_on_instance
+@_supervised(leaves=PREPARED)
 def prepare_command(partition: str, dry_run: bool, limit_items: int | None, limit_users: int | None) -> None:
     """Make summaries, aspects, personas and selections from raw reviews, with the server of prepare.yaml."""
-    if not dry_run:
-        _find_dagster_home()
     from personarank_dagster.command_line.preparation import prepare_and_report
 
     found = prepare_and_report(partition, dry_run=dry_run, num_items=limit_items, num_users=limit_users)
@@ -408,7 +440,7 @@ def prepare_command(partition: str, dry_run: bool, limit_items: int | None, limi
     "--out", type=Path, required=True, help="Folder to write 2_summary.jsonl … 4_selected_personas.jsonl into."
 )
 @_project_options
-@_supervised
+@_supervised(leaves=WRITTEN)
 def export_prepared(partition: str, out: Path) -> None:
     """Copy what `prepare` wrote for the dataset PARTITION, under the public names."""
     from personarank_dagster.command_line.preparation import export_prepared as export
@@ -436,7 +468,10 @@ def llm_stand_in(
     stand_in = StandIn(fault_share=fault_share, latency=latency, seed=seed, log=log)
     stand_in.faults = faults or stand_in.faults
     click.echo(f"no language model, but its stand-in: base_url: http://127.0.0.1:{port}/v1  model: stand-in")
-    serve(stand_in, port)
+    # As of every server: a signal is how it is meant to end.
+    with suppress(Interrupted):
+        serve(stand_in, port)
+    click.echo("the stand-in has ended", err=True)
 
 
 @main.command()
@@ -479,16 +514,3 @@ def demo(context: click.Context, folder: Path) -> None:
 def completion_command(shell: str) -> None:
     """Print what SHELL reads to complete commands and names: `eval "$(personarank completion bash)"`."""
     click.echo(completion.script_of(shell, main))
-
-
-def _find_dagster_home() -> None:
-    """Use $DAGSTER_HOME, else this folder if it has a dagster.yaml."""
-    if home := os.environ.get("DAGSTER_HOME"):
-        if not (Path(home).is_absolute() and Path(home).is_dir()):
-            raise ConfigError(f"DAGSTER_HOME must be the absolute path of a folder, got {home!r}")
-        return
-    if not Path("dagster.yaml").is_file():
-        raise ConfigError(
-            "DAGSTER_HOME is not set and this folder has no dagster.yaml; run this in the project's folder"
-        )
-    os.environ["DAGSTER_HOME"] = str(Path.cwd())

@@ -8,12 +8,11 @@ from itertools import groupby
 from typing import Any, Literal
 
 import dagster as dg
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
+from personarank_dagster.command_line.instances import shown_by
 from personarank_dagster.command_line.run_results import COLORS, show_check_results, show_metric_table
-from personarank_dagster.command_line.terminal import console, errors, show_error, show_table, show_warning
+from personarank_dagster.command_line.terminal import console, errors, screen_width, show_error, show_warning
 from personarank_dagster.configuration.dataset import listed
 from personarank_dagster.configuration.public_scripts import passed_over
 from personarank_dagster.core.errors import ConfigError, PersonarankError, UsageError, near
@@ -34,6 +33,12 @@ from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.published_checks import newest
 
+# Of the datasets of a run.
+SHOWN_PLACES = 20
+
+# Characters of a line for the result of a check and the numbers behind it.
+WIDTH_BESIDE_NAMES = 60
+
 # Results of checks, as they are counted.
 WORDS: dict[Literal["pass", "warn", "fail", "not checked"], str] = {
     "pass": "passed",
@@ -48,6 +53,7 @@ def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bo
     names = resolve(partitions)
     check_selection(defs, project.mount, select)
     _show_remarks(names)
+    _show_root(names)
     with open_instance() as instance:
         _end_dead_runs(instance)
         failed = [name for name in [*names, UNPARTITIONED] if not _succeeds(name, instance, select, force)]
@@ -64,6 +70,7 @@ def run_one(name: str, *, select: str) -> bool:
     """Materialise a part of one dataset. False if anything failed."""
     resolve((name,))
     _show_remarks([name])
+    _show_root([name])
     with open_instance() as instance:
         _end_dead_runs(instance)
         return _succeeds(name, instance, select, False)
@@ -95,6 +102,18 @@ def _show_what_is_kept(name: str) -> None:
 def _place(name: str) -> str:
     dataset = project.dataset(name)
     return dataset.bucket or str(dataset.data.out_root)
+
+
+def _show_root(names: list[str]) -> None:
+    """Where the outputs go, and how to see the runs where they are not in the project's instance."""
+    places: list[str] = []
+    for name in names[:SHOWN_PLACES]:
+        with suppress(ConfigError):
+            places.append(_place(name))
+    more = f", … ({len(names):,} datasets)" if len(names) > SHOWN_PLACES else ""
+    console.print(f"outputs: {escape(', '.join(places))}{more}")
+    if command := shown_by():
+        console.print(f"its runs are in an instance of its own: {escape(command)}")
 
 
 def _show_remarks(names: list[str]) -> None:
@@ -154,16 +173,15 @@ def _as_json(one: Evaluation) -> dict[str, Any]:
 
 
 def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
-    table = Table(title=f"{name} · data checks", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("result", no_wrap=True)
-    table.add_column("check", overflow="fold")
-    table.add_column("behind it", overflow="fold", min_width=20)
+    console.print(f"[bold]{name} · data checks[/bold]")
+    longest = max(len(one.check.name) for one in evaluations)
+    # Numbers stand below each other where the screen has room for them beside the names.
+    width = longest if screen_width() >= longest + WIDTH_BESIDE_NAMES else 0
     for asset, of_asset in groupby(evaluations, key=lambda one: one.check.asset):
-        table.add_section()
-        table.add_row("", f"[bold]{asset}[/bold]")
+        console.print(f"[bold]{asset}[/bold]")
         for one in of_asset:
-            table.add_row(f"[{COLORS[one.result]}]{one.result}[/]", one.check.name, escape(one.summary))
-    show_table(table)
+            result = f"[{COLORS[one.result]}]{one.result:<12}[/]"
+            console.print(f"  {result}{one.check.name:<{width}}  {escape(one.summary)}")
     counts = Counter(one.result for one in evaluations)
     told = ", ".join(f"{count} {WORDS[result]}" for result in WORDS if (count := counts[result]))
     console.print(f"{name}: of {len(evaluations)} checks {told}")
@@ -216,11 +234,12 @@ def _execute(plan: Plan, instance: dg.DagsterInstance, *, quiet: bool = False) -
 
 
 def _lines_of_assets(plan: Plan, started: float) -> Callable[[str], None]:
-    numbers = {asset: number for number, asset in enumerate(plan.reasons, start=1)}
+    begun_assets: set[str] = set()
 
     def begun(asset: str) -> None:
-        seconds = time.monotonic() - started
-        console.print(f"{_title(plan.partition)}: {numbers[asset]}/{len(numbers)} {asset}, after {seconds:.0f} s")
+        begun_assets.add(asset)
+        progress = f"{len(begun_assets)}/{len(plan.reasons)}"
+        console.print(f"{_title(plan.partition)}: {progress} {asset}, after {time.monotonic() - started:.0f} s")
 
     return begun
 

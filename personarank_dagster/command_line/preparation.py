@@ -4,15 +4,14 @@ import time
 from pathlib import Path
 
 import polars as pl
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from personarank_dagster.command_line.console import run_one
+from personarank_dagster.command_line.terminal import console, errors, new_table, screen_width, show_table
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import project
+from personarank_dagster.defs.platform.resources import WIDE
 from personarank_dagster.defs.preparation.questions import SOURCES
 from personarank_dagster.preparation import stage_runs
 from personarank_dagster.preparation.estimates import Estimate, StageEstimate, estimate
@@ -22,8 +21,6 @@ from personarank_dagster.preparation.prepared_files import write_prepared
 from personarank_dagster.preparation.run import Report, Source, prepare
 from personarank_dagster.preparation.split import split_of_table
 from personarank_dagster.preparation.stage_runs import Means, Spent, prepare_config
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 def prepare_and_report(name: str, *, dry_run: bool, num_items: int | None, num_users: int | None) -> bool:
@@ -76,8 +73,9 @@ def _current_table(dataset: DatasetConfig, asset: str) -> pl.DataFrame:
 
 def prepare_with_progress(source: Source) -> Report:
     """Prepare a part of a dataset, with a bar for each stage."""
+    spent = [TextColumn("{task.fields[spent]}")] if screen_width() >= WIDE else []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[spent]}"), console=console) as progress:
+    with Progress(*columns, *spent, console=errors) as progress:
         tasks, begun = {}, {}
 
         def show(now: stage_runs.Progress) -> None:
@@ -96,11 +94,11 @@ def _spent(spent: Spent, seconds: float) -> str:
 
 
 def _show_report(report: Report) -> None:
-    table = Table("stage", "questions", "kept", "asked", "set aside", box=SIMPLE_HEAD)
+    table = new_table("stage", ">questions", ">kept", "asked", ">set aside")
     for stage in report.stages:
         asked = ", ".join(f"{count} {name}" for name, count in stage.outcomes.items()) or "none"
         table.add_row(stage.stage, f"{stage.questions:,}", f"{stage.kept:,}", asked, f"{stage.set_aside:,}")
-    console.print(table)
+    show_table(table)
     console.print(", ".join(f"{name}: {count:,}" for name, count in report.counts.items()))
     console.print(f"spent in all: {report.spent[0]:,} tokens, ${report.spent[1]:.4f}")
     for path in report.files:
@@ -113,21 +111,24 @@ def _show_account(means: Means) -> None:
         return
     with KeptAnswers(means.answers_path) as kept:
         account = {stage: Spent.of(numbers) for stage, numbers in kept.account().items()}
-    table = Table("stage", "calls", "failed attempts", "tokens in", "tokens out", "price", box=SIMPLE_HEAD)
+    table = new_table(
+        "stage", ">calls", ">failed attempts", ">tokens in", ">tokens out", ">price", title="asked in all"
+    )
     for stage in sorted(account, key=[*SOURCES, *account].index):
         spent = account[stage]
         numbers = (spent.calls, spent.failed_attempts, spent.tokens_in, spent.tokens_out)
         table.add_row(stage, *(f"{number:,}" for number in numbers), f"${spent.usd:.4f}")
-    console.print(table)
+    show_table(table)
 
 
 def _show_estimate(source: Source, report: Estimate) -> None:
-    table = Table("stage", "calls", "of which kept", "tokens in", "tokens out", "price", "time", box=SIMPLE_HEAD)
+    table = new_table("stage", ">calls", ">of which kept", ">tokens in", ">tokens out", ">price", ">time")
     for stage in report.stages:
         table.add_row(stage.stage, f"{stage.questions:,}", f"{stage.kept:,}", *_costs(source, [stage]))
     table.add_row("all", "", "", *_costs(source, report.stages))
-    console.print(table)
-    console.print("estimates: four bytes a token, answers of the usual length; failed attempts come on top")
+    show_table(table)
+    tokens = "four bytes a token" if source.means.config.tokenizer is None else "prompts by the tokenizer"
+    console.print(f"estimates: {tokens}, answers of the usual length; failed attempts come on top")
     if source.means.config.tokens_per_second is None:
         console.print("time: tokens_per_second in prepare.yaml says how many tokens the server writes in a second")
     console.print(f"spent so far: {report.spent[0]:,} tokens, ${report.spent[1]:.4f}")

@@ -4,11 +4,9 @@ from collections import Counter
 from typing import Any
 
 import polars as pl
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
-from personarank_dagster.command_line.terminal import console, show_table
+from personarank_dagster.command_line.terminal import console, new_table, show_table
 from personarank_dagster.core.quantities import interval, percent
 from personarank_dagster.defs.automation.runs import CheckResult
 from personarank_dagster.ranking.metrics import METRIC_NAMES, middle_k
@@ -35,9 +33,7 @@ def show_metric_table(name: str, table: pl.DataFrame) -> None:
     """The metrics of all users: both orders, the lift and its interval, the shuffled control, and a verdict."""
     overall = table.filter((pl.col("scenario") == "all") & pl.col("metric").is_in(METRIC_NAMES))
     title = f"{name} · {overall['users'][0]:,} users"
-    shown = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("metric", "candidates", "reranked", "lift \\[95 %]", "shuffled"):
-        shown.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    shown = new_table("metric", ">candidates", ">reranked", ">lift \\[95 %]", ">shuffled", title=title)
     for row in overall.iter_rows(named=True):
         orders = (_number(row[order]) for order in ("candidate", "reranked"))
         shown.add_row(f"{row['metric']}@{row['k']}", *orders, escape(lift_of(row)), _number(row["shuffled"]))
@@ -72,13 +68,15 @@ def verdict(row: dict[str, Any]) -> list[str]:
         ("persona", "a blend learned without personas", "personas add to it", "not shown that personas add to it"),
     )
     return [gain] + [
-        f"over {control} {lift_of(row, f'{of}_lift')}: {shown if row[f'{of}_low'] > 0 else unsure}"
+        f"over {control} {lift_of(row, f'{of}_lift')}: {shown if (row[f'{of}_low'] or 0) > 0 else unsure}"
         for of, control, shown, unsure in controls
         if row[f"{of}_lift"] is not None
     ]
 
 
-def _in_words(low: float, high: float) -> str:
+def _in_words(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "too few users differ to tell it from chance"
     if low > 0:
         return "a gain that chance does not explain"
     if high < 0:

@@ -7,10 +7,12 @@ writer here survives a kill at any moment; so the process that the terminal talk
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import NoReturn
 
@@ -20,15 +22,23 @@ import click
 TIDYING_SECONDS = 2.5
 POLL_SECONDS = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+UNCHANGED = "nothing was changed"
 SHOW_CURSOR = "\033[?25h"
 
 
 class Interrupted(BaseException):
-    """A signal that asks this process to end."""
+    """A signal that asks this process to end; `leaves` says what of its work stays, "" where none was begun."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, leaves: str = "") -> None:
+        self.number, self.leaves = number, leaves
         super().__init__(number)
+
+
+def end(interrupted: Interrupted) -> NoReturn:
+    """Say what is left, and end this process at once."""
+    # No stream: a second signal may have come while the first one writes to it.
+    os.write(sys.stderr.fileno(), f"interrupted: {interrupted.leaves or UNCHANGED}\n".encode())
+    os._exit(128 + interrupted.number)
 
 
 @contextmanager
@@ -42,24 +52,31 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def supervise(work: Callable[[], None], *, tidy: Callable[[], None]) -> int:
+def supervise(work: Callable[[], None], *, tidy: Callable[[], None], leaves: str) -> int:
     """Do the work in a process of its own, and return its exit code.
 
     An interrupt kills it with all that it has started, and is raised after `tidy`; a second one ends this at once.
     """
+    with TemporaryDirectory(prefix="personarank-", ignore_cleanup_errors=True) as folder:
+        return _supervise(work, tidy, leaves, folder)
+
+
+def _supervise(work: Callable[[], None], tidy: Callable[[], None], leaves: str, temporary: str) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     worker = os.fork()
     if worker == 0:
+        # What libraries write there goes away with it, also after a kill.
+        os.environ["TMPDIR"] = tempfile.tempdir = temporary
         _work(work)
     try:
         code = _await(worker)
-    except Interrupted:
+    except Interrupted as interrupted:
         for number in SIGNALS:
-            signal.signal(number, lambda number, _: os._exit(128 + number))
+            signal.signal(number, lambda number, _: end(Interrupted(number, leaves)))
         _kill(worker)
         _within(TIDYING_SECONDS, tidy)
-        raise
+        raise Interrupted(interrupted.number, leaves) from None
     if code < 0:
         _within(TIDYING_SECONDS, tidy)
     return code

@@ -1,5 +1,8 @@
 """The terminal, or the pipe: where lines and tables go, and how wide they may be."""
 
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,14 +16,40 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 NO_LIMIT = 10_000
 
 
-def show_table(table: Table, *, whole: bool = False) -> None:
-    """Print a table: at its full width in a pipe, or where it is `whole`, and else within the screen.
+def new_table(*columns: str, title: str = "") -> Table:
+    """A table; a column that begins with > is of numbers, and stands to the right."""
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        # Names are copied into other commands, so they are never cut.
+        table.add_column(column.lstrip(">"), no_wrap=True, justify="right" if column.startswith(">") else "left")
+    return table
 
-    A column with names to be copied is `no_wrap`, and its table `whole`: on a screen that is too narrow lines wrap.
+
+def show_table(table: Table, *, spare: Sequence[str] = ()) -> None:
+    """Print a table whole: on a screen that is too narrow without `spare` columns, the first one first.
+
+    Where that is not enough lines wrap.
     """
-    if whole or not console.is_terminal:
-        table.width = console.measure(table, options=console.options.update_width(NO_LIMIT)).maximum
+    left_out = _leave_out(table, spare) if console.is_terminal else []
+    table.width = _width(table)
     console.print(table, crop=False)
+    if left_out:
+        console.print(f"[dim]left out on this screen, not in a pipe: {', '.join(left_out)}[/]")
+
+
+def _leave_out(table: Table, spare: Sequence[str]) -> list[str]:
+    left_out: list[str] = []
+    for name in spare:
+        if _width(table) <= console.width:
+            break
+        table.columns = [column for column in table.columns if column.header != name]
+        left_out.append(name)
+    return left_out
+
+
+def _width(table: Table) -> int:
+    """Width without a wrapped cell."""
+    return console.measure(table, options=console.options.update_width(NO_LIMIT)).maximum
 
 
 def screen_width() -> int:

@@ -2,11 +2,9 @@
 
 from dataclasses import asdict
 
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.table import Table
 
-from personarank_dagster.command_line.terminal import console, errors, show_table, show_warning
+from personarank_dagster.command_line.terminal import console, errors, new_table, show_table, show_warning
 from personarank_dagster.core.errors import UsageError, near
 from personarank_dagster.core.quantities import megabytes
 from personarank_dagster.definitions import project
@@ -14,6 +12,7 @@ from personarank_dagster.defs.automation import upkeep
 from personarank_dagster.defs.automation.instances import open_instance
 from personarank_dagster.defs.platform.provenance import stale_reason
 from personarank_dagster.defs.platform.snapshots import take_snapshot
+from personarank_dagster.storage.versions import VersionStore
 
 
 def show_versions(asset: str | None, partitions: tuple[str, ...], *, as_json: bool) -> None:
@@ -23,23 +22,17 @@ def show_versions(asset: str | None, partitions: tuple[str, ...], *, as_json: bo
     if as_json:
         console.print_json(data=[asdict(one) for one in found])
         return
-    columns = ("asset", "partition", "version", "when (UTC)", "run", "rows", "size", "data version", "")
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in columns:
-        # Names are copied into `rollback`, so they are never cut; a screen that is too narrow wraps the lines.
-        table.add_column(column, no_wrap=True, justify="right" if column in ("rows", "size") else "left")
+    table = new_table("asset", "partition", "version", "when (UTC)", "run", ">rows", ">size", "")
     for one in found:
         rows = "" if one.rows is None else f"{one.rows:,}"
         size = "" if one.bytes is None else megabytes(one.bytes)
         wrong = one.problem or (one.refused and f"refused: {one.refused}")
         state = f"[red]{escape(wrong)}[/]" if wrong else "[green]current[/]" if one.current else ""
-        table.add_row(
-            one.asset, one.partition, one.version, one.created, one.run, rows, size, one.data_version[:8], state
-        )
+        table.add_row(one.asset, one.partition, one.version, one.created[:-3], one.run, rows, size, state)
     if not found:
         console.print(f"nothing is published{f' of {asset}' if asset else ''} yet; `personarank run` makes versions")
         return
-    show_table(table, whole=True)
+    show_table(table, spare=("when (UTC)", "size", "rows", "run"))
 
 
 def _show_problems(partitions: tuple[str, ...] = ()) -> None:
@@ -49,16 +42,22 @@ def _show_problems(partitions: tuple[str, ...] = ()) -> None:
             show_warning(f"passed over: {problem}")
 
 
+def check_version(store: VersionStore, version: str) -> None:
+    """Raise UsageError for a version that is not there."""
+    names = store.names()
+    if version not in names:
+        there = f"the versions are {', '.join(names)}" if names else "nothing is published yet"
+        raise UsageError(f"{store.name}: unknown version {version}; {near(version, names)}{there}")
+
+
 def roll_back_and_report(asset: str, partition: str, version: str | None, *, force: bool, as_json: bool) -> None:
     """Roll back and say to what."""
     found = list(upkeep.stores(project, asset, (partition,)))
     if len(found) != 1:
         raise UsageError(f"{asset} has no one partition {partition}; `personarank versions` lists them")
     store = found[0]
-    if version and version not in (names := store.names()):
-        raise UsageError(
-            f"{store.name}: unknown version {version}; {near(version, names)}the versions are {', '.join(names)}"
-        )
+    if version:
+        check_version(store, version)
     with open_instance() as instance:
         chosen = upkeep.roll_back(project, store, version, instance, force=force)
     if as_json:
@@ -115,5 +114,6 @@ def treat_and_report(*, as_json: bool) -> bool:
     else:
         for one in found:
             console.print(f"{escape(one.what)} [{'red' if one.open else 'green'}]-> {escape(one.done)}[/]")
-        console.print(f"found: {len(found)}, left for you: {sum(one.open for one in found)}")
+        left = sum(one.open for one in found)
+        console.print(f"put right: {len(found) - left}, left for you: {left}" if found else "nothing to put right")
     return not any(one.open for one in found)

@@ -139,14 +139,15 @@ def load_dataset(
         names = dataset_names(folder)
         raise UsageError(f"unknown dataset {name!r}; {near(name, names)}{folder} has: {listed(names)}")
     schema = {"schema": name} if name in get_args(SchemaName) else {}
+    data = _load_data(data_path, schema, given)
     place = out_root_of(data_path, override or Override.of_environment())
-    data = _load_data(data_path, schema, {key: place.folder / GIVEN / f"{key}.parquet" for key in given})
+    copies = {key: place.folder / GIVEN / f"{key}.parquet" for key in given}
     train = _load_train(folder / name / "train.yaml")
     if os.environ.get(AMP_VARIABLE) == "0":
         train = msgspec.structs.replace(train, amp=False)
     return DatasetConfig(
         name=name,
-        data=msgspec.structs.replace(data, out_root=place.folder),
+        data=msgspec.structs.replace(data, out_root=place.folder, **copies),
         train=train,
         rerank=_load_rerank(folder / name / "rerank.yaml"),
         data_path=data_path,
@@ -158,7 +159,7 @@ def load_dataset(
     )
 
 
-def _load_data(path: Path, defaults: Mapping[str, object], given: Mapping[str, Path]) -> DataConfig:
+def _load_data(path: Path, defaults: Mapping[str, object], given: Sequence[str]) -> DataConfig:
     """Read data.yaml, which names raw reviews and items or the files that are prepared of them."""
     named = read_mapping(path)
     if twice := [key for key in given if named.get(key)]:
@@ -166,7 +167,7 @@ def _load_data(path: Path, defaults: Mapping[str, object], given: Mapping[str, P
     raw = bool(named.get("raw_reviews") or "raw_reviews" in given)
     passed_over = PASSED_OVER["data.yaml"]
     needed = () if raw else NEEDED_KEYS
-    all_defaults = {**defaults, **{key: str(file) for key, file in given.items()}}
+    all_defaults = {**defaults, **{key: f"{GIVEN}/{key}.parquet" for key in given}}
     data = load_yaml(path, DataConfig, defaults=all_defaults, passed_over=passed_over, needed=needed)
     if (data.raw_reviews is None) != (data.raw_items is None):
         missing = "raw_reviews" if data.raw_reviews is None else "raw_items"

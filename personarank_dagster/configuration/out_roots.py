@@ -18,6 +18,9 @@ from personarank_dagster.core.errors import ConfigError
 OUT_ROOT_VARIABLE = "PERSONARANK_OUT_ROOT"
 WORK_DIR_VARIABLE = "PERSONARANK_WORK_DIR"
 
+# Of a folder of datasets.
+USUAL_NAME = "configs"
+
 ADDRESS = re.compile(r"[a-z][a-z0-9+]*://.")
 
 
@@ -106,12 +109,16 @@ def _work_dir(data_path: Path, configured: object, override: Override) -> Path:
     return relative_path(data_path, configured) if configured else override.default_work_dir.absolute() / name
 
 
-def shared_out_root(datasets: Path, override: Override) -> OutRoot:
+def shared_out_root(datasets: Path, override: Override | None = None) -> OutRoot:
     """Where outputs go that belong to no dataset: the `out_root` of all, else `outputs` beside the datasets' folder.
 
-    It stays where it is, whichever datasets there are.
+    It stays where it is, whichever datasets there are. Each folder of datasets has its own: `<that>/<folder>` where
+    it is not called configs.
     """
+    override = override or Override.of_environment()
     shared = override.out_root
+    own = [] if datasets.name == USUAL_NAME else [datasets.name]
     if is_address(shared):
-        return OutRoot(Path(override.work_dir or override.default_work_dir).absolute(), shared.rstrip("/"))
-    return OutRoot(Path(shared).absolute() if shared else datasets.parent / "outputs")
+        work_dir = Path(override.work_dir or override.default_work_dir).absolute()
+        return OutRoot(work_dir.joinpath(*own), "/".join([shared.rstrip("/"), *own]))
+    return OutRoot((Path(shared).absolute() if shared else datasets.parent / "outputs").joinpath(*own))

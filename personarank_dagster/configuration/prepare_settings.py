@@ -1,5 +1,6 @@
 """What may stand in `prepare.yaml`: the language model's server, and what it may cost."""
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -22,6 +23,9 @@ TokenBudget = Annotated[int, Meta(ge=1, le=10**12, description="a whole number o
 InFlight = Annotated[int, Meta(ge=1, le=1024, description="a whole number from 1 to 1024")]
 Attempts = Annotated[int, Meta(ge=0, le=20, description="a whole number from 0 to 20")]
 NumPersonas = Annotated[int, Meta(ge=1, le=20, description="a whole number from 1 to 20")]
+TokenizerPath = Annotated[
+    Path, Meta(description="the path of a tokenizer.json, or of the folder of a model that holds one")
+]
 Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", description="a day, like 2018-07-01")]
 
 
@@ -30,7 +34,7 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     `budget_*` count everything that was ever asked for the dataset. `temperature`, `seed`, `max_tokens`, server and
     model belong to an answer: with another one it is asked for again. `tokens_per_second`, of all answers together,
-    is for the time in a dry run.
+    is for the time in a dry run; `tokenizer`, the model's, counts the tokens of prompts.
     """
 
     base_url: ServerAddress
@@ -47,6 +51,7 @@ class PrepareConfig(msgspec.Struct, frozen=True, kw_only=True):
     price_in: Price = 0.0
     price_out: Price = 0.0
     tokens_per_second: PositiveInt | None = None
+    tokenizer: TokenizerPath | None = None
     budget_tokens: TokenBudget | None = None
     budget_usd: Dollars | None = None
     max_bad_share: Share = 0.05

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from personarank_dagster.core.aspects import SchemaName
+from personarank_dagster.core.file_lists import SEVERAL
 
 # Each description completes the sentence "<file>: <key> must be …".
 PositiveInt = Annotated[int, Meta(ge=1, le=10**9, description="a whole number from 1 to 10^9")]
@@ -45,7 +46,9 @@ JobName = Literal["full_refresh_job", "data_validation_job", "retrain_job", "rec
 FilePath = Annotated[
     Path,
     Meta(
-        description="the path of a .jsonl, .json, .jsonl.gz, .json.gz or .parquet file, a folder of them or a pattern"
+        description="the path of a .jsonl, .json, .jsonl.gz, .json.gz or .parquet file, a folder of them, a pattern, "
+        "or a list of these",
+        extra={SEVERAL: True},
     ),
 ]
 FolderPath = Annotated[Path, Meta(description="the path of a folder")]

@@ -12,6 +12,7 @@ import msgspec
 import yaml
 
 from personarank_dagster.core.errors import ConfigError, reason_of
+from personarank_dagster.core.file_lists import SEVERAL, FileList
 
 ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
 
@@ -154,7 +155,8 @@ def _convert(path: Path, key: str, value: Any, rule: Any, problems: list[str]) -
             raise msgspec.ValidationError("NaN")
         if isinstance(value, list) and any(one in value[:place] for place, one in enumerate(value)):
             raise msgspec.ValidationError("repeated")
-        return msgspec.convert(value, rule, dec_hook=lambda _, text: relative_path(path, text))
+        read = files_of if _may_be_several(rule) else relative_path
+        return msgspec.convert(value, rule, dec_hook=lambda _, given: read(path, given))
     except (msgspec.ValidationError, TypeError):
         hint = " (YAML reads it as text: write 1.0e-3)" if _is_number_text(value) else ""
         problems.append(f"{path}: {key} must be {_rule(rule)}, got {value!r}{hint}")
@@ -170,6 +172,19 @@ def relative_path(path: Path, text: object) -> Path:
         raise msgspec.ValidationError("nobody's home") from error
 
 
+def files_of(path: Path, given: object) -> Path:
+    """The path that a file names, or the paths as one. Raises ValidationError."""
+    if not isinstance(given, list):
+        return relative_path(path, given)
+    if not given:
+        raise msgspec.ValidationError("no path")
+    return FileList([relative_path(path, text) for text in given])
+
+
+def _may_be_several(rule: Any) -> bool:
+    return any((meta.extra or {}).get(SEVERAL) for meta in _metas(rule))
+
+
 def _is_number_text(value: object) -> bool:
     try:
         return isinstance(value, str) and float(value) is not None
@@ -178,6 +193,9 @@ def _is_number_text(value: object) -> bool:
 
 
 def _rule(rule: Any) -> str:
+    return next(str(meta.description) for meta in _metas(rule) if meta.description)
+
+
+def _metas(rule: Any) -> list[msgspec.Meta]:
     options = [rule, *getattr(rule, "__args__", ())]
-    metas = [meta for option in options for meta in getattr(option, "__metadata__", ())]
-    return next(str(meta.description) for meta in metas if meta.description)
+    return [meta for option in options for meta in getattr(option, "__metadata__", ())]

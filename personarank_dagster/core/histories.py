@@ -83,7 +83,7 @@ def training_pairs(
     }
     if not pairs.height:
         why = listed_by_name(left_out)
-        raise InputError(f"selected_personas: no target can be trained on, of {selections.height}: {why}")
+        raise InputError(f"training pairs: no target can be trained on, of {selections.height}: {why}")
     return TrainingPairs(
         frame=pairs.select("user_id", "target_item_id", "unique_persona_id"),
         windows=_last_k(pairs["first"].to_numpy(), pairs["row"].to_numpy() + 1, k),

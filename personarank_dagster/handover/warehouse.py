@@ -49,7 +49,7 @@ def write_version(
         scratch.mkdir(parents=True, exist_ok=True)
         unfinished = scratch / f"{TEMPORARY}{uuid.uuid4().hex[:8]}.parquet"
         try:
-            _flat(lists, dataset, version, published).sink_parquet(unfinished)
+            _flat(lists, published).sink_parquet(unfinished)
             rows, size = pl.scan_parquet(unfinished).select(pl.len()).collect().item(), unfinished.stat().st_size
             target = home / f"version={version}" / FILE
             _take_over(unfinished, target)
@@ -58,10 +58,10 @@ def write_version(
         return Written(str(target), rows, size, _sweep(home, version, settings.keep))
 
 
-def _flat(lists: Table, dataset: str, version: str, published: datetime) -> pl.LazyFrame:
+def _flat(lists: Table, published: datetime) -> pl.LazyFrame:
+    # Dataset and version stand in the path alone: readers of hive partitions refuse a file that has them too.
     columns = lists.lazy().drop(NESTED, strict=False)
-    stamp = pl.lit(published).cast(pl.Datetime("us", "UTC"))
-    return columns.with_columns(dataset=pl.lit(dataset), version=pl.lit(version), event_timestamp=stamp)
+    return columns.with_columns(event_timestamp=pl.lit(published).cast(pl.Datetime("us", "UTC")))
 
 
 def _home(folder: str) -> Path | UPath:

@@ -9,9 +9,10 @@ from typing import Any
 from personarank_dagster.core.errors import ConfigError, InputError
 from personarank_dagster.preparation.questions import BadAnswerError, Outcome, Question, checked
 from personarank_dagster.preparation.server import Choice, Rung, Server, Usage
+from personarank_dagster.preparation.token_counts import BY_BYTES, TokenCount
 
-# A server that read less than this share of our own estimate cut the prompt; short prompts tell nothing.
-CUT_SHARE, CUT_FROM = 0.5, 1000
+# Shorter prompts do not tell whether a server cuts them.
+CUT_FROM = 1000
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Rules:
     repairs: int = 2
     max_bad_share: float = 0.05
     workers: int = 8
+    tokens: TokenCount = BY_BYTES
 
     def key(self, question: Question) -> str:
         """The key that an answer is kept under."""
@@ -148,9 +150,20 @@ class Asker:
 
     async def _content(self, question: Question, rung: Rung, max_tokens: int, seed: int) -> str:
         choice, usage = await self.server.complete(question, rung, max_tokens=max_tokens, seed=seed)
-        _check_whole(question, usage)
+        self._check_whole(question, usage)
         _check_finished(choice)
         return choice.message.content or ""
+
+    def _check_whole(self, question: Question, usage: Usage | None) -> None:
+        """Raise ConfigError where the server counted far fewer tokens than were sent: it cuts prompts silently."""
+        if not usage or not usage.prompt_tokens or question.estimated_tokens < CUT_FROM:
+            return
+        tokens = self.rules.tokens
+        if usage.prompt_tokens < tokens.whole_share * (expected := tokens.of(question)):
+            raise ConfigError(
+                f"{question.stage}: the server read {usage.prompt_tokens} tokens of a prompt of about {expected}: it "
+                "cuts prompts silently; raise its context (Ollama: num_ctx), or lower context_tokens in prepare.yaml"
+            )
 
     def _check_share(self, set_aside: Sequence[SetAside], total: int, stage: str) -> None:
         if len(set_aside) > self.rules.max_bad_share * total:
@@ -160,16 +173,6 @@ class Asker:
                 f"{self.rules.max_bad_share}; the last, {last.row}: {last.outcome}: {last.reason}; "
                 "what was answered is kept, run again or raise max_bad_share in prepare.yaml"
             )
-
-
-def _check_whole(question: Question, usage: Usage | None) -> None:
-    """Raise ConfigError where the server counted far fewer tokens than were sent: it cuts prompts silently."""
-    expected = question.estimated_tokens
-    if usage and usage.prompt_tokens and expected >= CUT_FROM and usage.prompt_tokens < CUT_SHARE * expected:
-        raise ConfigError(
-            f"{question.stage}: the server read {usage.prompt_tokens} tokens of a prompt of about {expected}: it "
-            "cuts prompts silently; raise its context (Ollama: num_ctx), or lower context_tokens in prepare.yaml"
-        )
 
 
 def _check_finished(choice: Choice) -> None:

@@ -8,6 +8,7 @@ from personarank_dagster.preparation.asking import Rules
 from personarank_dagster.preparation.kept_answers import KeptAnswers
 from personarank_dagster.preparation.questions import BadAnswerError, Question, checked
 from personarank_dagster.preparation.run import Source, preparation_of
+from personarank_dagster.preparation.token_counts import TokenCount
 
 # Tokens of a usual answer.
 USUAL_ANSWERS = {"item_summaries": 120, "review_aspects": 150, "item_personas": 600, "persona_selections": 60}
@@ -41,19 +42,21 @@ def estimate(source: Source) -> Estimate:
         def look(stage: str, questions: Sequence[Question]) -> dict[str, Any]:
             found = {question.row: _kept_answer(kept, means.rules, question) for question in questions}
             new = [question for question in questions if found[question.row] is None]
-            stages.append(_estimated(stage, questions, new))
+            stages.append(_estimated(stage, questions, new, means.rules.tokens))
             return found | {question.row: _guess(question) for question in new}
 
         preparation_of(source).tables(look)
         return Estimate(stages, kept.spent())
 
 
-def _estimated(stage: str, questions: Sequence[Question], new: Sequence[Question]) -> StageEstimate:
+def _estimated(
+    stage: str, questions: Sequence[Question], new: Sequence[Question], tokens: TokenCount
+) -> StageEstimate:
     return StageEstimate(
         stage,
         questions=len(questions),
         kept=len(questions) - len(new),
-        tokens_in=sum(question.estimated_tokens for question in new),
+        tokens_in=sum(map(tokens.of, new)),
         tokens_out=len(new) * USUAL_ANSWERS[stage],
     )
 

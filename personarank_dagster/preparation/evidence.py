@@ -1,7 +1,6 @@
 """Texts of strangers as they may be sent: masked, cut, and as many as fit."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -10,14 +9,9 @@ from typing import Any
 import polars as pl
 
 from personarank_dagster.core.errors import ContractError
+from personarank_dagster.preparation.contacts import without_contacts
 from personarank_dagster.preparation.questions import Question
 from personarank_dagster.preparation.split import HeldOutReviews
-
-_CONTACTS = (
-    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+"), "[email]"),
-    (re.compile(r"(?:https?://|www\.)\S+"), "[link]"),
-    (re.compile(r"(?<!\w)\+?\(?\d[\d\s().-]{7,}\d(?!\w)"), "[phone]"),
-)
 
 # Of one review; what is cut off is counted.
 MOST_CHARACTERS = 4000
@@ -47,10 +41,7 @@ def safe_text(text: str | None, *, mask: bool) -> str | None:
     """A text without contacts, cut at `MOST_CHARACTERS`."""
     if text is None:
         return None
-    if mask:
-        for pattern, name in _CONTACTS:
-            text = pattern.sub(name, text)
-    return text[:MOST_CHARACTERS]
+    return (without_contacts(text) if mask else text)[:MOST_CHARACTERS]
 
 
 def num_cut(*texts: str | None) -> int:
@@ -96,7 +87,7 @@ def num_held_out(questions: Sequence[Question], held_out: HeldOutReviews, *, mas
 
 
 def _leaking(questions: Sequence[Question], held_out: HeldOutReviews, *, mask: bool) -> list[Question]:
-    texts = [as_data(safe_text(text, mask=mask))[1:-1] for text in held_out.fingerprints]
+    texts = [as_data(text)[1:-1] for text in held_out.fingerprints(mask=mask)]
     if not texts or not questions:
         return []
     found = pl.Series([question.user for question in questions]).str.contains_any(texts)

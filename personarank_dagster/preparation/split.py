@@ -7,6 +7,7 @@ from datetime import datetime
 import polars as pl
 
 from personarank_dagster.core import schemas
+from personarank_dagster.preparation.contacts import without_contacts
 
 # Shorter texts ("Great!") are written by many.
 MIN_LEAKING_LENGTH = 40
@@ -33,10 +34,12 @@ class HeldOutReviews:
 
     table: pl.DataFrame
 
-    @property
-    def fingerprints(self) -> list[str]:
-        """Beginnings of the texts that are long enough to be recognised, each once, in order."""
-        texts = self.table.get_column("text").drop_nulls()
+    def fingerprints(self, *, mask: bool) -> list[str]:
+        """Beginnings of the texts that are long enough to be recognised, each once, in order; without contacts if so.
+
+        What is left of a text that was little but a link is in many others.
+        """
+        texts = _masked(self.table["text"].drop_nulls()) if mask else self.table["text"].drop_nulls()
         long = texts.filter(texts.str.len_chars() > MIN_LEAKING_LENGTH)
         return long.str.head(FINGERPRINT_LENGTH).unique().sort().to_list()
 
@@ -126,8 +129,7 @@ def _parts(
     min_rating: float,
     left_out: dict[str, int],
 ) -> Split:
-    texts = pl.concat_str("title", "text", separator="\n", ignore_nulls=True)
-    leaking = texts.str.contains_any(held_out.fingerprints) if held_out.fingerprints else pl.lit(False)
+    leaking = _leaking(training, held_out)
     clean = training.with_columns(
         pl.when(leaking).then(None).otherwise(name).alias(name) for name in ("title", "text")
     )
@@ -140,6 +142,23 @@ def _parts(
         left_out={reason: count for reason, count in left_out.items() if count},
         blanked=training.filter(leaking).height,
     )
+
+
+def _leaking(training: pl.DataFrame, held_out: HeldOutReviews) -> pl.Series:
+    """Which reviews hold a held-out text, as it is or but for its contacts: either may be what is sent."""
+    texts = training.select(text=pl.concat_str("title", "text", separator="\n", ignore_nulls=True))["text"]
+    as_given = _holds_any(texts, held_out.fingerprints(mask=False))
+    return as_given | _holds_any(_masked(texts), held_out.fingerprints(mask=True))
+
+
+def _holds_any(texts: pl.Series, fingerprints: list[str]) -> pl.Series:
+    if not fingerprints:
+        return pl.repeat(False, len(texts), eager=True)
+    return texts.str.contains_any(fingerprints)
+
+
+def _masked(texts: pl.Series) -> pl.Series:
+    return pl.Series("text", [text and without_contacts(text) for text in texts], dtype=pl.String)
 
 
 def _last_liked(reviews: pl.DataFrame, min_rating: float) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from personarank_dagster.preparation.pace import Pace
 from personarank_dagster.preparation.questions import Question
 from personarank_dagster.preparation.server import Server, headers
 from personarank_dagster.preparation.split import HeldOutReviews
+from personarank_dagster.preparation.token_counts import token_count
 
 # Between two looks at the account, which sums over all calls.
 PROGRESS_SECONDS = 0.5
@@ -57,15 +58,17 @@ class Spent:
 
 @dataclass(frozen=True)
 class StageReport:
-    """What one stage asked: questions, how many were answered before, what became of the others, what it cost."""
+    """What one stage asked: questions, how many were answered before, what became of the others, what it cost.
+
+    `left_out_of_row` are reviews that did not fit into the prompt of a row, where there are any.
+    """
 
     stage: str
     questions: int
     kept: int
     outcomes: dict[str, int] = field(default_factory=dict)
     set_aside: int = 0
-    left_out: int = 0
-    rows_with_left_out: int = 0
+    left_out_of_row: Mapping[str, int] = field(default_factory=dict)
     cut: int = 0
     spent: Spent = Spent()
     spent_in_all: Spent = Spent()
@@ -105,7 +108,8 @@ class Means:
     def rules(self) -> Rules:
         """What belongs to an answer, and what may go wrong."""
         names = ("base_url", "model", "temperature", "max_tokens", "seed", "repairs", "max_bad_share")
-        return Rules(**{name: getattr(self.config, name) for name in names}, workers=self.config.concurrency)
+        own = {name: getattr(self.config, name) for name in names}
+        return Rules(**own, workers=self.config.concurrency, tokens=token_count(self.config.tokenizer))
 
     @property
     def tariff(self) -> Tariff:
@@ -195,8 +199,7 @@ def _reported(
         kept=answers.outcomes["kept"],
         outcomes={name: count for name, count in sorted(answers.outcomes.items()) if name != "kept"},
         set_aside=len(answers.set_aside),
-        left_out=sum(question.left_out for question in questions),
-        rows_with_left_out=sum(question.left_out > 0 for question in questions),
+        left_out_of_row={question.row: question.left_out for question in questions if question.left_out},
         cut=sum(question.cut for question in questions),
         spent=spent,
         spent_in_all=in_all,

@@ -124,7 +124,7 @@ def learn_from(
         )
     fitting = CrossFitting(lessons, folds_of(users), k)
     folds, serving = fitting.weights(columns)
-    blend = LearnedBlend(serving, folds, taught.users, counts, jackknife_errors(folds))
+    blend = LearnedBlend(serving, folds, taught.users, counts, fitting.errors(columns))
     return Measured(taught.users, taught.places(blend.weights_of(taught.users)), blend)
 
 
@@ -160,6 +160,15 @@ class CrossFitting:
         found = np.stack([_spread(one, columns) for one in chosen])
         return found[:-1], found[-1]
 
+    def fits(self, columns: Sequence[int], penalties: Sequence[float]) -> Scores:
+        """Weights of every signal (folds, signals) by the other folds, whether they beat the retriever's or not."""
+        by_fold = zip(range(NUM_FOLDS), penalties, strict=True)
+        return np.stack([_spread(self._fitted(ALL_FOLDS - {fold}, l2), columns) for fold, l2 in by_fold])
+
+    def errors(self, columns: Sequence[int]) -> Scores:
+        """Standard errors (signals,) of the fitted serving weights: a jackknife over the folds, with one penalty."""
+        return jackknife_errors(self.fits(columns, [self.penalty()] * NUM_FOLDS))
+
     def _chosen(self, teaching: frozenset[int]) -> Scores | None:
         """Weights by these folds with the best penalty, None where they do not beat the retriever's order."""
         l2 = self.penalty(teaching)
@@ -167,6 +176,8 @@ class CrossFitting:
             [self._gains(self._of_fold[fold], self._fitted(teaching - {fold}, l2)) - self._before[fold]
              for fold in sorted(teaching)]
         )  # fmt: skip
+        if len(gained) < 2:
+            return None
         better = gained.mean() > gained.std(ddof=1) / np.sqrt(len(gained))
         return self._fitted(teaching, l2) if better else None
 
@@ -198,18 +209,23 @@ def jackknife_errors(folds: Scores) -> Scores:
 
 
 def lost_without_each(taught: Taught, k: int) -> dict[str, float]:
-    """By how much NDCG@k, of all users out of fold, falls where a signal is left out and the rest learned anew."""
+    """By how much NDCG@k, of all users out of fold, falls where a signal is left out and the rest learned anew.
+
+    What is learned stands for itself here, also where it did not beat the retriever's order. Each fold has the
+    penalty that the others choose with all signals.
+    """
     every = range(len(SIGNALS))
     lessons, users = taught.lessons(every)
-    penalty = CrossFitting(lessons, folds_of(users), k).penalty()
+    whole = CrossFitting(lessons, folds_of(users), k)
+    penalties = [whole.penalty(ALL_FOLDS - {fold}) for fold in range(NUM_FOLDS)]
 
     def mean(columns: Sequence[int]) -> float:
         lessons, users = taught.lessons(columns)
-        folds, _ = CrossFitting(lessons, folds_of(users), k, [penalty]).weights(columns)
+        folds = CrossFitting(lessons, folds_of(users), k).fits(columns, penalties)
         return float(ndcg(taught.places(folds[folds_of(taught.users)]), k).mean())
 
-    whole = mean(every)
-    return {name: whole - mean([one for one in every if one != left]) for left, name in enumerate(SIGNALS)}
+    of_all = mean(every)
+    return {name: of_all - mean([one for one in every if one != left]) for left, name in enumerate(SIGNALS)}
 
 
 def _spread(weights: Scores | None, columns: Sequence[int]) -> Scores:

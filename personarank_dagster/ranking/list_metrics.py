@@ -26,8 +26,9 @@ def list_metrics(
     """Metrics of the first k places by a column of places, over all lists, whether measured or not.
 
     COVERAGE: share of the items with personas that are shown at all. GINI: of how often each of these is shown, 0
-    where all are alike. NOVELTY: mean -log2 of the share of users who know the item, in bits. DIVERSITY: mean of
-    1 - cosine of two places' best personas; None where no list has two.
+    where all are alike. Shown items without personas count for neither. NOVELTY: mean -log2 of the share of users who
+    know the item, in bits. DIVERSITY: mean of 1 - cosine of two places' best personas; None where no list has two.
+    All are None where there is nothing to count.
     """
     catalogue = personas.index.select("item_id").unique()
     users, known = interactions["user_id"].n_unique(), interactions.group_by("item_id").agg(pl.n_unique("user_id"))
@@ -43,9 +44,9 @@ def list_metrics(
         seen = seen.with_columns(pl.col("user_id").fill_null(0))
         surprise = -np.log2((seen["user_id"].to_numpy() + 1) / (users + 1))
         values = (
-            float((exposure > 0).mean()),
-            gini(exposure),
-            float(np.average(surprise, weights=seen["len"].to_numpy())),
+            float((exposure > 0).mean()) if len(exposure) else None,
+            gini(exposure) if len(exposure) else None,
+            float(np.average(surprise, weights=seen["len"].to_numpy())) if len(seen) else None,
             _diversity(compared, personas, k),
         )
         found |= {f"{name}@{k}": value for name, value in zip(LIST_METRIC_NAMES, values, strict=True)}

@@ -104,11 +104,17 @@ def metrics_at(places: IntArray, ks: Sequence[int]) -> dict[str, float]:
     return dict(zip(_keys(ks), (_gains(ks) @ counts / len(places)).tolist(), strict=True))
 
 
+# Users whose metric differs between two orders: with fewer, all of them on one side say nothing at CONFIDENCE, since
+# six coins fall alike once in 32 times, and five once in 16.
+MIN_DIFFERING = 6
+
+
 @dataclass(frozen=True)
 class Lift:
     """By how much one order is better than another, relatively, and its interval; null where the other has 0.
 
-    `p` is the chance of a lift as far from 0, on either side, where both orders are alike.
+    `p` is the chance of a lift as far from 0, on either side, where both orders are alike. The interval is null where
+    some users differ, but fewer than MIN_DIFFERING.
     """
 
     lift: float | None = None
@@ -127,12 +133,8 @@ def lifts(before: IntArray, after: IntArray, ks: Sequence[int], *, resamples: in
         return dict.fromkeys(_keys(ks), Lift())
     pairs, counts = np.unique(_within(before, max(ks)) * width + _within(after, max(ks)), return_counts=True)
     drawn = _resampled(counts, resamples)
-    gains, places = _gains(ks), np.divmod(pairs, width)
-    found = {}
-    for row, key in enumerate(_keys(ks)):
-        means = [(gains[row][place] @ counts, drawn @ gains[row][place]) for place in places]
-        found[key] = _lift(means[0][0], means[1][0], means[0][1], means[1][1])
-    return found
+    old, new = np.divmod(pairs, width)
+    return {key: _lift(gain[old], gain[new], counts, drawn) for key, gain in zip(_keys(ks), _gains(ks), strict=True)}
 
 
 def lift_of_values(before: Values, after: Values, *, resamples: int = RESAMPLES) -> Lift:
@@ -140,8 +142,7 @@ def lift_of_values(before: Values, after: Values, *, resamples: int = RESAMPLES)
     if not len(before):
         return Lift()
     pairs, counts = np.unique(np.stack([before, after]), axis=1, return_counts=True)
-    drawn = _resampled(counts, resamples)
-    return _lift(pairs[0] @ counts, pairs[1] @ counts, drawn @ pairs[0], drawn @ pairs[1])
+    return _lift(pairs[0], pairs[1], counts, _resampled(counts, resamples))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -159,15 +160,13 @@ def compare(places: Places, ks: Sequence[int], *, scenario: str) -> pl.DataFrame
     """All orders of the same users' lists side by side; columns of `schemas.METRICS`.
 
     lift is that of `reranked` over `candidate`; personal_lift that over `shuffled`, the same reranking with the
-    profiles of other users; persona_lift that over `without_personas`. An order that is not given is null. lift_p is
-    corrected for all metrics of the scenario.
+    profiles of other users; persona_lift that over `without_personas`. An order that is not given is null.
     """
     before, after = places["candidate"], places["reranked"]
     by_order = {name: metrics_at(of_order, ks) for name, of_order in places.items()}
     gained = lifts(before, after, ks)
     personal = lifts(places["shuffled"], after, ks) if "shuffled" in places else {}
     by_personas = lifts(places["without_personas"], after, ks) if "without_personas" in places else {}
-    corrected = dict(zip(gained, holm([lift.p for lift in gained.values()]), strict=True))
     listed = (before > 0) & (after > 0)
     shared = {
         "scenario": scenario,
@@ -182,7 +181,7 @@ def compare(places: Places, ks: Sequence[int], *, scenario: str) -> pl.DataFrame
         metric, k = key.split("@")
         lift, own, persona = gained[key], personal.get(key, Lift()), by_personas.get(key, Lift())
         row = {"metric": metric, "k": int(k), **{name: values[key] for name, values in by_order.items()}}
-        row |= {"lift": lift.lift, "lift_low": lift.low, "lift_high": lift.high, "lift_p": corrected[key]}
+        row |= {"lift": lift.lift, "lift_low": lift.low, "lift_high": lift.high, "lift_p": lift.p}
         row |= {"personal_lift": own.lift, "personal_low": own.low, "personal_high": own.high}
         row |= {"persona_lift": persona.lift, "persona_low": persona.low, "persona_high": persona.high}
         rows.append(shared | row)
@@ -196,14 +195,18 @@ def compare_scenarios(
     ks: Sequence[int],
     values: ValuesByOrder = MappingProxyType({}),
 ) -> pl.DataFrame:
-    """`compare` for all users and for each scenario; and the same of `values` (users,) of other metrics."""
+    """`compare` for all users and for each scenario; and the same of `values` (users,) of other metrics.
+
+    lift_p is corrected for all metrics of the scenario.
+    """
     parts = []
     everyone = np.ones(len(users), np.bool_)
     insides = {name: users.is_in(members.implode()).to_numpy() for name, members in scenarios.items()}
     for name, inside in ({"all": everyone} | insides).items():
         table = compare({order: found[inside] for order, found in places.items()}, ks, scenario=name)
         own = {key: {order: found[inside] for order, found in orders.items()} for key, orders in values.items()}
-        parts += [table, compare_values(own, table)]
+        both = pl.concat([table, compare_values(own, table)])
+        parts.append(both.with_columns(lift_p=pl.Series(holm(both["lift_p"].to_list()), dtype=pl.Float64)))
     return pl.concat(parts)
 
 
@@ -216,7 +219,7 @@ def compare_values(values: ValuesByOrder, beside: pl.DataFrame) -> pl.DataFrame:
         metric, k = key.split("@")
         lift = lift_of_values(orders["candidate"], orders["reranked"])
         means = {order: float(found.mean()) if len(found) else float("nan") for order, found in orders.items()}
-        own = {"lift": lift.lift, "lift_low": lift.low, "lift_high": lift.high}
+        own = {"lift": lift.lift, "lift_low": lift.low, "lift_high": lift.high, "lift_p": lift.p}
         rows.append(kept | {"metric": metric, "k": int(k)} | means | own)
     return pl.DataFrame(rows, schema=schemas.METRICS)
 
@@ -270,14 +273,21 @@ def _resampled(counts: IntArray, resamples: int) -> Values:
     return np.random.default_rng(SEED).multinomial(num_users, counts / num_users, size=resamples).astype(np.float64)
 
 
-def _lift(before: float, after: float, sampled_before: Values, sampled_after: Values) -> Lift:
-    if not before > 0:
+def _lift(before: Values, after: Values, counts: IntArray, drawn: Values) -> Lift:
+    """Lift of values (kinds,) by how many users are of each kind, and how many `drawn` (resamples, kinds)."""
+    if not before @ counts > 0:
         return Lift()
-    usable = sampled_before > 0
-    sampled = sampled_after[usable] / sampled_before[usable] - 1
-    low, high = np.quantile(sampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    one_side = min((sampled <= 0).sum(), (sampled >= 0).sum())
-    return Lift(float(after / before - 1), float(low), float(high), min(1.0, 2 * (one_side + 1) / (len(sampled) + 1)))
+    lift, differing = float(after @ counts / (before @ counts) - 1), int(counts[before != after].sum())
+    gained = drawn @ (after - before)
+    one_side = min((gained <= 0).sum(), (gained >= 0).sum())
+    # As many coins that fall alike; resamples of a few users would say less.
+    p = min(1.0, max(2 * (one_side + 1) / (len(gained) + 1), 2.0 ** (1 - differing)))
+    if 0 < differing < MIN_DIFFERING:
+        return Lift(lift, p=p)
+    sampled = drawn @ before
+    usable = sampled > 0
+    ends = np.quantile(gained[usable] / sampled[usable], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Lift(lift, float(ends[0]), float(ends[1]), p)
 
 
 def _top(counts: pl.DataFrame) -> pl.DataFrame:

@@ -1,8 +1,13 @@
-"""The files behind a path of data.yaml: one file, a folder of parts, or a pattern, in the order of their names."""
+"""The files behind a path of data.yaml: one file, a folder of parts, or a pattern, in the order of their names.
+
+A list has its files in its own order.
+"""
 
 import glob
+from itertools import chain
 from pathlib import Path
 
+from personarank_dagster.core.file_lists import FileList
 from personarank_dagster.storage.disk import content_hash
 from personarank_dagster.storage.known_hashes import file_version
 
@@ -13,7 +18,13 @@ NOTES = ("_", ".")
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The file itself, the files of a folder, or what a pattern matches; none if nothing is there."""
+    """The file itself, the files of a folder, what a pattern matches, or those of a list; none if nothing is there.
+
+    Of a list with an entry that is not there, none.
+    """
+    if isinstance(path, FileList):
+        found = [parts_of(one) for one in path.paths]
+        return list(chain.from_iterable(found)) if all(found) else []
     if path.is_dir():
         return sorted(part for part in path.iterdir() if not part.name.startswith(NOTES))
     if path.exists() or not glob.has_magic(str(path)):

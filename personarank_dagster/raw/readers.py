@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from personarank_dagster.core.errors import InputError, reason_of
+from personarank_dagster.core.file_lists import FileList
 from personarank_dagster.raw.bad_lines import Account, BadLine, ReadRules
 from personarank_dagster.raw.blocks import LineTooLongError, gzip_blocks, plain_blocks
 from personarank_dagster.raw.columns import Columns, FileKind, Spread
@@ -35,7 +36,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # One table of several blocks costs less than several tables.
 TABLE_BYTES = 1 << 20
 
-EXPECTED = f"a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file, a folder of them or a pattern"
+EXPECTED = f"a {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} file, a folder of them, a pattern, or a list of these"
 
 CORRECT = "correct the path in data.yaml"
 
@@ -69,6 +70,8 @@ def _present_parts(path: Path) -> Iterator[Path]:
 
 
 def _nothing(path: Path) -> str:
+    if isinstance(path, FileList):
+        return f"none for {next(one for one in path.paths if not parts_of(one))}; {CORRECT}"
     return f"an empty folder; fill it, or {CORRECT}" if path.is_dir() else f"no such file; {CORRECT}"
 
 

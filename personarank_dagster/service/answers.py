@@ -1,12 +1,13 @@
 """From a request to an answer: validation, the arm, the order, what is logged of it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import cast
 
-from msgspec.structs import astuple
+from msgspec import Raw
 
 from personarank_dagster.core.errors import InputError
 from personarank_dagster.service.arms import Arms
@@ -25,7 +26,7 @@ from personarank_dagster.service.refusals import RefusedError
 from personarank_dagster.service.settings import Limits
 from personarank_dagster.serving.candidates import without_repeats
 from personarank_dagster.serving.given_histories import Interaction
-from personarank_dagster.serving.reranker import Place, Reranked
+from personarank_dagster.serving.rankings import Ranking
 
 Pairs = Sequence[tuple[str, float]]
 PASSED_THROUGH = "passed through without reranking"
@@ -49,19 +50,19 @@ class Answerer:
         recommendation_id = os.urandom(12).hex()
         arm = self.arms.of(dataset.name, request.user or recommendation_id)
         # Also where the list is passed through: both orders are logged, and what is wrong with it is refused.
-        reranked = _rerank(dataset, asked)
-        note = reranked.note if arm == "reranked" else PASSED_THROUGH
+        ranking = _rank(dataset, asked)
+        note = ranking.note if arm == "reranked" else PASSED_THROUGH
         answer = RerankAnswer(
-            results=_results(dataset, asked, reranked) if arm == "reranked" else _passed_through(asked),
+            results=_results(dataset, asked, ranking) if arm == "reranked" else _passed_through(asked),
             dataset=dataset.name,
-            version=reranked.version,
+            version=ranking.version,
             arm=arm,
             recommendation_id=recommendation_id,
             note="; ".join([part for part in (note, asked.left_out) if part]) or None,
         )
-        self._count(request, reranked)
+        self._count(request, ranking)
         if self.impressions is not None:
-            self._log(self.impressions, asked, answer, reranked)
+            self._log(self.impressions, asked, answer, ranking)
         return answer
 
     def _check(self, request: RerankRequest) -> None:
@@ -74,18 +75,19 @@ class Answerer:
         if request.history is not None and (count := len(request.history)) > limits.history:
             raise RefusedError(413, f"history must be at most {limits.history} long, got {count}")
 
-    def _count(self, request: RerankRequest, reranked: Reranked) -> None:
+    def _count(self, request: RerankRequest, ranking: Ranking) -> None:
         counters = self.counters
         counters.add("lists")
         counters.add("candidates", len(request.candidates))
-        if reranked.unknown_items:
-            counters.add("unknown_items", reranked.unknown_items)
-        if request.user is not None and not reranked.has_profile:
+        if ranking.unknown_items:
+            counters.add("unknown_items", ranking.unknown_items)
+        if request.user is not None and not ranking.has_profile:
             counters.add("unknown_users")
 
-    def _log(self, impressions: Impressions, asked: "Asked", answer: RerankAnswer, reranked: Reranked) -> None:
+    def _log(self, impressions: Impressions, asked: "Asked", answer: RerankAnswer, ranking: Ranking) -> None:
         user = impressions.user(answer.dataset, asked.request.user)
-        order = [(place.item_id, place.score) for place in reranked]
+        final = ranking.found.final.tolist()
+        order = [(asked.pairs[pair][0], final[pair]) for pair in ranking.found.order.tolist()]
         impressions.write(impression(answer, user, [*asked.shown], order))
 
 
@@ -107,54 +109,53 @@ class Asked:
         """The candidates as far as places were asked for."""
         return self.pairs if self.request.top_n is None else self.pairs[: self.request.top_n]
 
-    def index_of(self, item: str, rank: int) -> int:
-        """Place of a candidate in the request, from 0."""
-        return rank - 1 if self.left_out is None else self._indices[item]
-
     @cached_property
-    def _indices(self) -> dict[str, int]:
-        return {one.item_id: index for index, one in reversed([*enumerate(self.request.candidates)])}
+    def indices(self) -> Sequence[int]:
+        """Place in the request, from 0, of each candidate that counts."""
+        if self.left_out is None:
+            return range(len(self.pairs))
+        first = {one.item_id: index for index, one in reversed([*enumerate(self.request.candidates)])}
+        return [first[item] for item, _ in self.pairs]
 
 
-def _rerank(dataset: Dataset, asked: Asked) -> Reranked:
+def _rank(dataset: Dataset, asked: Asked) -> Ranking:
     reranker, request = dataset.ready(), asked.request
     if request.history is None:
-        return reranker.rerank(request.user, asked.pairs, request.top_n, explain=request.explain)
+        return reranker.rank(request.user, asked.pairs, request.top_n, explain=request.explain)
     history = [one if isinstance(one, str) else _interaction(one) for one in request.history]
-    return reranker.rerank(candidates=asked.pairs, k=request.top_n, history=history, explain=request.explain)
+    return reranker.rank(None, asked.pairs, request.top_n, history=history, explain=request.explain)
 
 
-def _results(dataset: Dataset, asked: Asked, reranked: Reranked) -> list[Result]:
-    index_of = asked.index_of
-    results = [
-        Result(index_of(item, rank), item, score, rank, persona_score)
-        for item, _, rank, score, _, persona_score, *_ in reranked
-    ]
-    if asked.request.explain:
-        return _explained(dataset, results, reranked)
-    return results
-
-
-def _explained(dataset: Dataset, results: list[Result], reranked: Reranked) -> list[Result]:
-    ids = [place.unique_persona_id for place in reranked if place.unique_persona_id is not None]
-    texts = dataset.texts
-    personas = iter(texts.of(ids) if texts else map(Persona, ids))
+def _results(dataset: Dataset, asked: Asked, ranking: Ranking) -> list[Result]:
+    pairs, indices, found = asked.pairs, asked.indices, ranking.found
+    scores, best, final = found.scores.tolist(), found.best.tolist(), found.final.tolist()
+    order: list[int] = found.order.tolist()
+    results = (
+        (indices[pair], pairs[pair][0], final[pair], pair + 1, scores[pair] if best[pair] >= 0 else None)
+        for pair in order
+    )
+    if not asked.request.explain:
+        return [Result(*result) for result in results]
+    # What is written already goes into the answer as it is.
+    personas = cast(
+        "Iterator[Persona]", _personas(dataset, ranking, [row for pair in order if (row := best[pair]) >= 0])
+    )
     return [
-        result if place.unique_persona_id is None else _with_reasons(result, place, next(personas))
-        for result, place in zip(results, reranked, strict=True)
+        Result(*result) if result[-1] is None else Result(*result, next(personas), reasons)
+        for result, reasons in zip(results, ranking.reasons(Reason), strict=False)
     ]
 
 
-def _with_reasons(result: Result, place: Place, persona: Persona) -> Result:
-    reasons = [Reason(interaction, contribution) for interaction, contribution in place.reasons]
-    index, item, score, rank, persona_score = astuple(result)[:5]
-    return Result(index, item, score, rank, persona_score, persona, reasons)
+def _personas(dataset: Dataset, ranking: Ranking, rows: list[int]) -> Iterator[Persona | Raw]:
+    ids, texts = ranking.persona_ids, dataset.texts
+    named = [ids[row] for row in rows]
+    return iter(texts.of(named)) if texts else map(Persona, named)
 
 
 def _passed_through(asked: Asked) -> list[Result]:
     return [
-        Result(asked.index_of(item, rank), item, score, rank, None)
-        for rank, (item, score) in enumerate(asked.shown, 1)
+        Result(index, item, score, rank, None)
+        for rank, (index, (item, score)) in enumerate(zip(asked.indices, asked.shown, strict=False), 1)
     ]
 
 

@@ -25,7 +25,7 @@ class HistoryItem(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     ] = None
 
 
-class RerankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RerankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """A list to be reranked, for a user of the dataset or for somebody with this history; one of both."""
 
     candidates: Annotated[list[Candidate], Meta(description="best first")]
@@ -38,7 +38,7 @@ class RerankRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     explain: bool = False
 
 
-class Persona(Struct, frozen=True, omit_defaults=True):
+class Persona(Struct, frozen=True, omit_defaults=True, gc=False):
     """The persona behind a place."""
 
     unique_persona_id: str
@@ -54,7 +54,7 @@ class Reason(Struct, frozen=True, gc=False):
     contribution: float
 
 
-class Result(Struct, frozen=True):
+class Result(Struct, frozen=True, gc=False):
     """A place of the list; `index` and `candidate_rank` are the candidate's place in the request."""
 
     index: Annotated[int, Meta(description="place in `candidates`, from 0")]
@@ -66,7 +66,7 @@ class Result(Struct, frozen=True):
     reasons: list[Reason] | UnsetType = UNSET
 
 
-class RerankAnswer(Struct, frozen=True, kw_only=True):
+class RerankAnswer(Struct, frozen=True, kw_only=True, gc=False):
     """A reranked list, best first. `note` says why there is no new order, and what was left out."""
 
     results: list[Result]

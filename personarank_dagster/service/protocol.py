@@ -1,7 +1,7 @@
 """HTTP connections that wait for nobody: what does not arrive, or is not read, in time is closed."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -10,13 +10,42 @@ TOO_SLOW = b'{"error":"the request must arrive within %d s"}'
 LONG_PATHS = (b"/v1/rerank/batch",)
 
 
+class GatheredWrites:
+    """A transport that sends what is written within one turn of the loop together: head and body in one call.
+
+    Two calls of the system would take a tenth of a request. All else is as in the transport.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop, self._held = transport, loop, list[bytes]()
+
+    def write(self, data: bytes) -> None:
+        """Hold it until the end of the turn."""
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held.append(data)
+
+    def close(self) -> None:
+        """Close it after what is held."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            content, self._held = b"".join(self._held), []
+            self._transport.write(content)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class TimedProtocol(HttpToolsProtocol):
     """A connection that knows since when it waits for its client; `expire` is called every second."""
 
     waits_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", GatheredWrites(transport, self.loop)))
         self.waits_since = self.loop.time()
 
     def on_message_begin(self) -> None:

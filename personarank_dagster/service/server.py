@@ -1,6 +1,7 @@
 """The processes of the service: one socket, a worker or several, and what they do beside answering."""
 
 import asyncio
+import gc
 import itertools
 import signal
 import socket
@@ -78,6 +79,8 @@ def _be_worker(
 def _work(settings: Settings, places: Sequence[Place], counters: Counters, listener: socket.socket) -> None:
     worker = Worker.of(settings, places, counters)
     _open_first(worker.datasets)
+    # What is opened stays: a collection that looked at all of it would keep answers waiting.
+    gc.freeze()
     # Until uvicorn listens to signals itself, and when it raises them once more in the end.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _, __: setattr(worker.server, "should_exit", True))

@@ -4,7 +4,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from personarank_dagster.core.errors import ConfigError, reason_of
+from personarank_dagster.core.errors import UsageError, reason_of
 from personarank_dagster.core.origins import LOOPBACK
 
 MIN_TOKEN_LENGTH = 16
@@ -40,12 +40,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.token is None and not self.is_loopback:
-            raise ConfigError(
+            raise UsageError(
                 f"--host {self.host}: needs --token-file, since others than this machine reach it; "
                 f"give one, or leave it at {LOOPBACK}"
             )
         if self.shadow and self.share != 1.0:
-            raise ConfigError(f"--shadow passes all lists through, so --share must be left out, got {self.share}")
+            raise UsageError(f"--shadow passes all lists through, so --share must be left out, got {self.share}")
 
     @property
     def url(self) -> str:
@@ -63,12 +63,12 @@ class Settings:
 
 
 def read_token(path: Path) -> str:
-    """The token in a file. Raises ConfigError if it cannot be read or is short enough to guess."""
+    """The token in a file. Raises UsageError if it cannot be read or is short enough to guess."""
     try:
         token = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--token-file {path}: cannot be read: {reason_of(error)}") from error
+        raise UsageError(f"--token-file {path}: cannot be read: {reason_of(error)}") from error
     if len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         rule = f"one word of at least {MIN_TOKEN_LENGTH} printable ASCII characters"
-        raise ConfigError(f"--token-file {path}: must hold {rule}, got {len(token)} characters")
+        raise UsageError(f"--token-file {path}: must hold {rule}, got {len(token)} characters")
     return token

@@ -39,7 +39,7 @@ def _kept(candidates: Candidates, left_out: Counter[str]) -> Iterator[tuple[str,
 def finite_scores(candidates: Candidates) -> npt.NDArray[np.float64]:
     """Scores of the candidates. Raises InputError for one that is no finite number."""
     scores = np.array([score for _, score in candidates], dtype=np.float64)
-    if not np.isfinite(scores).all():
+    if np.count_nonzero(np.isfinite(scores)) < len(scores):
         item, score = candidates[int(np.argmin(np.isfinite(scores)))]
         raise InputError(f"candidates: the score of {item} must be a finite number, got {score}")
     return scores

@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,12 @@ from upath import UPath
 
 from personarank_dagster.core.errors import InputError, StorageError, listed_by_name
 from personarank_dagster.core.profiles import Windows, decay_weights, unit_rows
-from personarank_dagster.ranking.ranker import OneList, Ranker, VectorTable
-from personarank_dagster.ranking.signals import named_parts
-from personarank_dagster.serving.candidates import finite_scores, without_repeats
+from personarank_dagster.ranking.ranker import Ranker, VectorTable
+from personarank_dagster.serving.candidates import Candidates, finite_scores, without_repeats
 from personarank_dagster.serving.following import Following
 from personarank_dagster.serving.given_histories import HistoryReader, Interaction
 from personarank_dagster.serving.published import Pointers, Published
+from personarank_dagster.serving.rankings import Ranking, Reranked
 from personarank_dagster.serving.served_blends import ServedBlend, served_blend, setting
 from personarank_dagster.serving.strings import Strings
 from personarank_dagster.storage.bucket import bucket_path
@@ -36,46 +35,9 @@ if TYPE_CHECKING:
 
 CACHES = ("interaction_cache", "persona_cache")
 ASSETS = (*CACHES, "reranked_candidates")
-NO_REASONS: tuple[list[int], list[float]] = [], []
+NO_PROFILE = (0, 0)
 # Users or items that are put into a dictionary at a time; other threads have a turn in between.
 LOOKUP_ROWS = 20_000
-
-
-class Reason(NamedTuple):
-    """An interaction of the user, by its item or its place in the given history, and what it adds to the score."""
-
-    interaction: str | int
-    contribution: float
-
-
-class Place(NamedTuple):
-    """One place of a reranked list. Without a persona score (see `Reranked.note`) the explanation is empty.
-
-    `signals` are what each adds to the score where the blend is learned; they sum to it.
-    """
-
-    item_id: str
-    rank: int
-    candidate_rank: int
-    score: float
-    candidate_score: float
-    persona_score: float | None
-    unique_persona_id: str | None
-    reasons: tuple[Reason, ...]
-    signals: dict[str, float] | None = None
-
-
-class Reranked(list[Place]):
-    """The places, best first.
-
-    `note` says why there is no new order, where there is none, and which candidates were left out. `version` names
-    the versions of caches and settings together, `has_profile` is false where nothing is known of the user.
-    """
-
-    note: str | None = None
-    version: str = ""
-    unknown_items: int = 0
-    has_profile: bool = False
 
 
 class Reranker:
@@ -118,20 +80,31 @@ class Reranker:
         user nor a history, or for a score that is no finite number. Without `explain` no place has reasons, which is
         faster.
         """
-        caches = self.following.current()
-        if (user_id is None) == (history is None):
-            raise InputError("rerank needs either user_id or history, got both or neither")
         kept, left_out = without_repeats(candidates)
-        if history is None:
-            own = caches.window_by_user.get(str(user_id))
-            result = caches.rerank(caches.ranker, own, caches.items, kept, k, f"unknown user {user_id}", explain)
-        else:
-            ranker, places = caches.ranker_of(history)
-            missing = "nothing of the history is known and liked" if history else "the history is empty"
-            result = caches.rerank(ranker, (0, len(places)), places, kept, k, missing, explain)
+        result = self.rank(user_id, kept, k, history=history, explain=explain).places()
         if left_out:
             result.note = "; ".join(part for part in (result.note, left_out) if part)
         return result
+
+    def rank(
+        self,
+        user_id: str | None,
+        candidates: Candidates,
+        k: int | None = None,
+        *,
+        history: Sequence[str | Interaction] | None = None,
+        explain: bool = True,
+    ) -> Ranking:
+        """`rerank` of candidates without repeats, in arrays: for services, which write their answers from these."""
+        caches = self.following.current()
+        if (user_id is None) == (history is None):
+            raise InputError("rerank needs either user_id or history, got both or neither")
+        if history is None:
+            own = caches.window_by_user.get(str(user_id), NO_PROFILE)
+            return caches.rank(caches.ranker, own, caches.items, candidates, k, f"unknown user {user_id}", explain)
+        ranker, places = caches.ranker_of(history)
+        missing = "nothing of the history is known and liked" if history else "the history is empty"
+        return caches.rank(ranker, (0, len(places)), places, candidates, k, missing, explain)
 
     def persona(self, unique_persona_id: str) -> dict[str, Any]:
         """What is known of a persona: name, description, preference_rationale, item_summary. Reads from disk."""
@@ -188,33 +161,37 @@ class _Caches:
             _loading=threading.Lock(),
         )
 
-    def rerank(
+    def rank(
         self,
         ranker: Ranker,
-        own: tuple[int, int] | None,
+        profile: tuple[int, int],
         names: _Names,
-        candidates: Sequence[tuple[str, float]],
+        candidates: Candidates,
         k: int | None,
         missing: str,
         explain: bool,
-    ) -> Reranked:
-        profile = own or (0, 0)
-        # Items that are not known have the last windows, which are empty.
+    ) -> Ranking:
         row_of = self.row_by_item.get
-        rows = np.array([row_of(item, -1) for item, _ in candidates], dtype=np.int64)
-        personas = Windows(self.persona_windows.starts[rows], self.persona_windows.ends[rows])
-        scores = finite_scores(candidates)
+        # Items that are not known have the last windows, which are empty.
+        rows = [row_of(item, -1) for item, _ in candidates]
+        at = np.array(rows, dtype=np.int64)
+        personas = Windows(self.persona_windows.starts[at], self.persona_windows.ends[at])
         places = len(candidates) if k is None else max(0, k)
-        told = places if explain else 0
-        found = self.blend.rerank(ranker, profile, personas, candidates, scores=scores, places=told)
-        found = found._replace(order=found.order[:places])
-        interactions = [names[row] for row in range(*profile)] if explain else []
-        result = Reranked(_places(candidates, found, interactions, profile[0], self.personas))
-        result.version, result.unknown_items = self.version, int(np.count_nonzero(rows < 0))
-        result.has_profile = profile[0] < profile[1]
-        if not result.has_profile:
-            result.note = f"{missing}; {self.blend.without_profile}"
-        return result
+        found = self.blend.rerank(
+            ranker, profile, personas, candidates, scores=finite_scores(candidates), places=places if explain else 0
+        )
+        has_profile = profile[0] < profile[1]
+        return Ranking(
+            candidates,
+            found if places >= len(candidates) else found._replace(order=found.order[:places]),
+            self.personas,
+            [names[row] for row in range(*profile)] if explain else (),
+            profile[0],
+            has_profile,
+            rows.count(-1),
+            self.version,
+            None if has_profile else f"{missing}; {self.blend.without_profile}",
+        )
 
     def ranker_of(self, history: Sequence[str | Interaction]) -> tuple[Ranker, list[int]]:
         """A ranker over the vectors of what counts of a history, and their places in it."""
@@ -242,36 +219,6 @@ class _Caches:
             )
         directory = open_encoder(self.encoder_path)
         return load_model(str(directory.path), max_len=directory.info.max_len, device="cpu")
-
-
-def _places(
-    candidates: Sequence[tuple[str, float]],
-    found: OneList,
-    interactions: Sequence[str | int],
-    first_interaction: int,
-    personas: Strings,
-) -> list[Place]:
-    """The first places; `interactions` are those of the profile, from `first_interaction` of the index on."""
-    scores, best, final = found.scores.tolist(), found.best.tolist(), found.final.tolist()
-    explained = zip(found.reasons.tolist(), found.contributions.tolist(), strict=True)
-    by_place = zip(found.order.tolist(), chain(explained, repeat(NO_REASONS)), strict=False)
-    parts_of_pair = found.parts.tolist()
-    places = []
-    for rank, (pair, (reasons, contributions)) in enumerate(by_place, 1):
-        item, candidate_score = candidates[pair]
-        persona, persona_score = None, None
-        told: tuple[Reason, ...] = ()
-        if (row := best[pair]) >= 0:
-            persona, persona_score = personas[row], scores[pair]
-            if reasons:
-                parts = zip(reasons, contributions, strict=True)
-                told = tuple(
-                    [Reason(interactions[at - first_interaction], amount) for at, amount in parts if at >= 0]
-                )
-        of_signals = named_parts(parts_of_pair[pair]) if parts_of_pair else None
-        place = Place(item, rank, pair + 1, final[pair], candidate_score, persona_score, persona, told, of_signals)
-        places.append(place)
-    return places
 
 
 def _encoder_path(published: Published, versions: Mapping[str, Version]) -> Path | None:

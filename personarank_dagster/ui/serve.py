@@ -33,14 +33,12 @@ DATABASE_LIMITS = (15_000, 3_600, 20)
 
 
 def serve(*, port: int, read_only: bool, public_url: str | None) -> None:
-    """Serve the UI until it is interrupted. Raises ConfigError if the port is taken.
+    """Serve the UI until this process is killed. Raises ConfigError if the port is taken.
 
     With `read_only` no daemon is started, so that it can stand beside a server that has one.
     """
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     _check_free(port)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     with ExitStack() as stack:
         instance, mount = stack.enter_context(open_instance()), project.mount
         location = ModuleTarget(mount.module, None, str(Path.cwd()), mount.location)
@@ -60,12 +58,8 @@ def serve(*, port: int, read_only: bool, public_url: str | None) -> None:
 
 
 def _listen(config: uvicorn.Config) -> None:
-    config.timeout_graceful_shutdown = 2
     print(f"The Dagster UI is on http://{LOOPBACK}:{config.port}; end it with Ctrl-C", flush=True)
-    try:
-        uvicorn.Server(config).run()
-    except KeyboardInterrupt:
-        print("The Dagster UI has ended", flush=True)
+    uvicorn.Server(config).run()
 
 
 def _check_free(port: int) -> None:

@@ -298,3 +298,19 @@ def test_a_name_that_was_mistyped_exits_with_2_as_a_mistyped_option_does(
 
 def test_the_version_is_printed(workspace: Workspace) -> None:
     assert re.fullmatch(r"personarank, version \d+\.\d+\.\d+\n", workspace.call("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ("compare films one two", 2, "rerank_metrics (films): unknown version one; "),
+        ("serve --host 0.0.0.0", 2, "--host 0.0.0.0: needs --token-file"),
+        ("serve --token-file gone", 2, "--token-file gone: cannot be read: No such file"),
+        ("sample-data --out dagster.yaml/x", 1, "dagster.yaml/x/amazon: cannot be used: Not a directory"),
+        ("prepare --partition films --dry-run", 1, "raw_reviews is not set, so there is nothing to prepare"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(workspace: Workspace, arguments: str, code: int, says: str) -> None:
+    result = workspace.call(*arguments.split())
+    assert (result.returncode, result.stderr.count("\n")) == (code, 1), result.stderr
+    assert says in result.stderr

@@ -47,4 +47,4 @@ def test_they_run_until_what_they_lack(tmp_path: Path, name: str) -> None:
     assert files == [f"{tmp_path}/configs/{name}/{file}.yaml" for file in ("data", "train")]
     failed = personarank(["run"], folder=tmp_path)
     assert failed.returncode == 1
-    assert "trained_encoder failed: selected_personas: no target can be trained on, of 50: " in failed.stderr
+    assert "trained_encoder failed: training pairs: no target can be trained on, of 50: " in failed.stderr

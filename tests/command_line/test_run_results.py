@@ -47,3 +47,10 @@ def test_checks_that_looked_at_nothing_do_not_count_as_passed(capsys: pytest.Cap
     counted, line = capsys.readouterr().out.splitlines()
     assert counted == "amazon: 1 of 4 checks passed, 2 not checked (2 no version before)"
     assert line == "  warn histories · c share 25.0 %"
+
+
+def test_where_a_few_users_differ_the_verdict_says_so() -> None:
+    unknown = {f"{of}_{end}": None for of in ("lift", "personal") for end in ("low", "high")}
+    gain, personal = verdict(ROW | unknown)
+    assert gain == "NDCG@10 +59.8 % [?]: too few users differ to tell it from chance"
+    assert personal.endswith("(shuffled) +10.0 % [?]: not shown to be personal")

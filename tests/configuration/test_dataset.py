@@ -183,3 +183,11 @@ def test_a_folder_name_that_is_no_dataset_name_is_refused_and_hidden_ones_are_pa
     (folder / "books").rename(folder / "my books")
     with pytest.raises(ConfigError, match=r"my books: a dataset's name must be letters, digits, _ and -"):
         dataset_names(folder)
+
+
+def test_files_may_be_lists_and_folders_may_not(folder: Path) -> None:
+    data = edit(folder, "data.yaml", "candidates: ", "candidates: [a.jsonl, ../b.jsonl]\n# ")
+    assert str(load_dataset(folder, "books").data.candidates) == f"{folder}/books/a.jsonl, {folder}/b.jsonl"
+    data.write_text(data.read_text().replace("out_root: ", "out_root: [x, y]\n# "))
+    with pytest.raises(ConfigError, match=r"out_root must be the path of a folder, got \['x', 'y'\]"):
+        load_dataset(folder, "books")

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from personarank_dagster.configuration.dataset import load_dataset
+from personarank_dagster.configuration.out_roots import shared_out_root
 from personarank_dagster.core.errors import ConfigError
 from tests.configuration.test_public_scripts import write
 
@@ -54,3 +55,17 @@ def test_out_roots_below_one_folder_of_the_environment_differ(
 def test_a_dataset_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
     datasets(tmp_path, films="../out", books="7", songs="[")
     assert load_dataset(tmp_path, "films").data.out_root == tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("shared", "usual", "other"),
+    [("", "outputs", "outputs/tried"), ("/all", "/all", "/all/tried"), ("s3://b/p/", "s3://b/p", "s3://b/p/tried")],
+)
+def test_each_folder_of_datasets_has_a_report_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: str, usual: str, other: str
+) -> None:
+    monkeypatch.setenv("PERSONARANK_OUT_ROOT", shared)
+    found = [shared_out_root(tmp_path / name) for name in ("configs", "tried")]
+    assert [place.bucket or str(place.folder) for place in found] == [
+        place if shared else str(tmp_path / place) for place in (usual, other)
+    ]

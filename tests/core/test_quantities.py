@@ -1,6 +1,6 @@
 import pytest
 
-from personarank_dagster.core.quantities import in_units, interval, megabytes, percent
+from personarank_dagster.core.quantities import in_units, interval, megabytes, percent, told, with_units
 
 
 def test_shares_and_intervals_are_in_percent() -> None:
@@ -17,5 +17,18 @@ def test_bytes_are_in_megabytes_and_small_files_are_not_nothing(size: int, told:
 
 
 def test_numbers_of_checks_have_the_units_of_their_names() -> None:
-    told = [in_units(*one) for one in (("same_share", 0.0123), ("rows", 1309), ("mean", 4.09876), ("note", "none"))]
-    assert told == ["1.2 %", "1,309", "4.099", "none"]
+    words = [in_units(*one) for one in (("same_share", 0.0123), ("rows", 1309), ("mean", 4.09876), ("note", "none"))]
+    assert words == ["1.2 %", "1,309", "4.099", "none"]
+
+
+def test_numbers_that_are_plotted_are_those_of_the_terminal_and_named_with_their_unit() -> None:
+    shown = with_units(
+        {"lift NDCG@10": 0.883721, "same_share": 0.0123, "bytes": 92_816_236, "peak_memory_bytes": 10**8}
+    )
+    assert shown == {"lift NDCG@10 (%)": 88.4, "same_share (%)": 1.2, "size (MB)": 92.8, "peak_memory (MB)": 100.0}
+    assert with_units({"reranked NDCG@10": 0.123456789, "rows": 1309, "note": "none"}) == {
+        "reranked NDCG@10": 0.123457,
+        "rows": 1309,
+        "note": "none",
+    }
+    assert [told(*one) for one in {**shown, "rows": 1309}.items()][1::3] == ["same_share 1.2 %", "rows 1,309"]

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from s3fs import S3FileSystem
 
 from personarank_dagster.configuration.export_settings import ExportConfig, ParquetExport, load_export
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.handover.warehouse import Written, write_version
 from tests.handover.conftest import make_lists
+from tests.object_store import object_store
 
 LISTS = {"u1": [("i1", 0.9), ("i2", 0.5)], "u2": [("i2", 0.5)]}
 PUBLISHED = datetime(2026, 1, 2, tzinfo=UTC)
@@ -25,7 +27,8 @@ def test_a_version_is_one_file_with_flat_columns(tmp_path: Path) -> None:
     table = pl.read_parquet(written.path, hive_partitioning=False)
     assert Path(written.path) == tmp_path / "lists/dataset=amazon/version=v1/lists.parquet"
     assert (written.rows, written.bytes) == (3, Path(written.path).stat().st_size)
-    assert {"user_id", "rank", "item_id", "score", "dataset", "version", "event_timestamp"} <= {*table.columns}
+    assert {"user_id", "rank", "item_id", "score", "event_timestamp"} <= {*table.columns}
+    assert not {"dataset", "version"} & {*table.columns}
     assert not any(dtype.is_nested() for dtype in table.dtypes)
     assert table["event_timestamp"].to_list() == [PUBLISHED] * 3
     assert not list((tmp_path / "scratch").iterdir())
@@ -53,6 +56,18 @@ def test_the_columns_are_those_that_a_file_source_of_feast_names(tmp_path: Path)
     table = pl.scan_parquet(write(tmp_path / "lists", "v1").path, hive_partitioning=False).collect_schema()
     # Join key and timestamp_field of https://docs.feast.dev/reference/data-sources/file
     assert (table["user_id"], table["event_timestamp"]) == (pl.String, pl.Datetime("us", "UTC"))
+
+
+def test_a_bucket_holds_the_same_files(tmp_path: Path) -> None:
+    with object_store() as bucket:
+        settings = ParquetExport(folder=f"{bucket}/lists", keep=2)
+        place = {"dataset": "amazon", "published": PUBLISHED, "scratch": tmp_path / "scratch"}
+        written = [write_version(make_lists(LISTS), settings, version=name, **place) for name in ("v1", "v2", "v3")]
+        files = S3FileSystem().find("bucket/lists")
+        content = S3FileSystem().cat_file(files[-1])
+    assert [one.removed for one in written] == [[], [], ["v1"]]
+    assert files == [f"bucket/lists/dataset=amazon/version={name}/lists.parquet" for name in ("v2", "v3")]
+    assert content == Path(write(tmp_path / "lists", "v3").path).read_bytes()
 
 
 def test_what_export_yaml_says(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from personarank_dagster.preparation.kept_answers import KeptAnswers, Tariff
 from personarank_dagster.preparation.pace import Pace
 from personarank_dagster.preparation.server import BudgetSpentError, headers
 from personarank_dagster.preparation.stand_in import FAULTS, StandIn
+from personarank_dagster.preparation.token_counts import TokenCount, token_count
 from tests.preparation.asked import ask, question
 
 REPLY = {
@@ -130,6 +132,29 @@ def test_a_server_that_cuts_prompts_is_named(tmp_path: Path) -> None:
     long = "guitar strings " * 1000
     with pytest.raises(ConfigError, match=r"read 64 tokens of a prompt of about 37.*num_ctx"):
         ask(tmp_path / "a.sqlite", StandIn(fault_share=1, faults=("prompt cut",)), [question(1, text=long)])
+
+
+@pytest.mark.parametrize(("read", "whole"), [(100, True), (85, False)])
+def test_with_the_tokenizer_of_the_model_a_tenth_that_is_missing_is_noticed(
+    tmp_path: Path, read: int, whole: bool
+) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokens = TokenCount(Tokenizer(models.WordLevel({"w": 0, "?": 1}, unk_token="?")))
+    tokens.tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    long = question(1, text="w " * 2000)
+    assert tokens.of(long) == 2000 + 3
+    usage = {"prompt_tokens": read * 2003 // 100, "completion_tokens": 5}
+    server = Scripted(REPLY | {"usage": usage})
+    with nullcontext() if whole else pytest.raises(ConfigError, match="read 1702 tokens of a prompt of about 2003"):
+        ask(tmp_path / "a.sqlite", server, [long], tokens=tokens)
+
+
+def test_what_is_no_tokenizer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    for path in (tmp_path, tmp_path / "gone.json"):
+        with pytest.raises(ConfigError, match=r"json: is not the tokenizer.json of a tokenizer: .*; name the file"):
+            token_count(path)
 
 
 @pytest.mark.parametrize("at_once", [1, 64])

@@ -1,10 +1,14 @@
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personarank_dagster.core import schemas
+from personarank_dagster.preparation.contacts import without_contacts
+from personarank_dagster.preparation.evidence import as_data, num_held_out
+from personarank_dagster.preparation.questions import Question
 from personarank_dagster.preparation.split import Split, split_reviews
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -59,6 +63,24 @@ def test_a_copy_of_a_held_out_text_stays_without_its_text() -> None:
     split = split_reviews(reviews(*rows), min_rating=4)
     assert split.training.table.select("review_id", "text").rows() == [("r0", "text 0"), ("r2", None)]
     assert split.blanked == 1
+
+
+@pytest.mark.parametrize("end", ["call +49 151 2345 6789 now", "see https://other.example/of/another"])
+def test_a_copy_that_differs_in_its_contacts_alone_is_a_copy(end: str) -> None:
+    held = f"{LONG}, call +49 30 1234 5678 now" if "call" in end else f"{LONG}, see https://one.example/page"
+    rows = ("u", "a", 5, 1), ("u", "b", 5, 2, held), ("v", "b", 2, 1, f"{LONG}, {end}")
+    split = split_reviews(reviews(*rows), min_rating=4)
+    assert split.blanked == 1
+    sent = [as_data(without_contacts(text)) for text in (held, *split.training.table["text"].drop_nulls())]
+    questions = [Question(stage="s", row="b", system="", user=user, answer_schema={}, check=str) for user in sent]
+    assert num_held_out(questions[:1], split.held_out, mask=True) == 1
+    assert num_held_out(questions[1:], split.held_out, mask=True) == 0
+
+
+def test_a_held_out_text_that_is_little_but_a_link_is_in_no_other() -> None:
+    link = "https://example.org/a/very/long/address/of/some/page/or/other"
+    split = split_reviews(reviews(("u", "a", 5, 1, "see www.example.org"), ("u", "b", 5, 2, link)), min_rating=4)
+    assert (split.blanked, split.held_out.fingerprints(mask=True)) == (0, [])
 
 
 def test_the_k_core_is_taken_until_nothing_falls_out() -> None:

@@ -115,6 +115,22 @@ def test_the_signal_that_tells_is_the_one_that_is_missed() -> None:
     assert max(abs(value) for name, value in lost.items() if name != "best_persona") < lost["best_persona"] / 4
 
 
+def test_a_signal_that_is_missed_is_missed_where_the_retrievers_order_is_kept_too() -> None:
+    lists = taught(5, strength=0.0, first=0.7)
+    assert learn_from(lists, counts=NO_COUNTS, k=5).blend.kept_orders == NUM_FOLDS
+    assert lost_without_each(lists, 5)["rank"] > 0.05
+
+
+def test_errors_are_those_of_what_was_fitted_not_of_what_was_kept() -> None:
+    lists = taught(5, strength=0.0, first=0.7)
+    every = range(len(SIGNALS))
+    lessons, users = lists.lessons(every)
+    fitting = CrossFitting(lessons, folds_of(users), 5)
+    fits = fitting.fits(every, [fitting.penalty()] * NUM_FOLDS)
+    assert learn_from(lists, counts=NO_COUNTS, k=5).blend.errors == pytest.approx(jackknife_errors(fits))
+    assert (jackknife_errors(fits) > 0).all()
+
+
 def test_measured_users_have_the_weights_of_their_fold_all_others_those_for_serving() -> None:
     lists = taught(4, strength=1.0)
     blend = learn_from(lists, counts=NO_COUNTS, k=5).blend

@@ -104,6 +104,27 @@ def test_the_interval_is_that_of_resampled_users() -> None:
     assert got.low < got.lift < got.high
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "floor"), [([1], [2], 1.0), ([1] * 100, [2] + [1] * 99, 1.0), ([3, 4], [1, 1], 0.5)]
+)
+def test_a_few_users_who_differ_say_nothing_for_sure(before: list[int], after: list[int], floor: float) -> None:
+    lift = metrics.lifts(np.array(before), np.array(after), [5])["NDCG@5"]
+    assert lift.lift is not None
+    assert (lift.low, lift.high, lift.p) == (None, None, floor)
+
+
+def test_six_coins_that_fall_alike_are_as_sure_as_six_coins_can_be() -> None:
+    lift = metrics.lifts(np.full(6, 2), np.ones(6, np.int64), [5])["NDCG@5"]
+    assert lift.p == 2 * 0.5**6
+    assert lift.low is not None
+
+
+def test_resamples_in_which_the_first_order_finds_nothing_count_too() -> None:
+    before, after = np.zeros(60, np.int64), np.zeros(60, np.int64)
+    before[0], after[:10], before[10:20] = 1, 1, 1
+    assert metrics.lifts(before, after, [5])["HIT@5"].p > 0.5
+
+
 def test_an_order_that_is_the_same_has_lift_0_without_doubt() -> None:
     places = np.array([1, 3, 0, 7])
     assert set(metrics.lifts(places, places, [5]).values()) == {metrics.Lift(0.0, 0.0, 0.0, 1.0)}

@@ -68,13 +68,34 @@ def test_a_lift_that_every_resample_has_is_sure_and_one_by_chance_is_not() -> No
     assert metrics.lifts(before, rng.permutation(before), [10])["NDCG@10"].p > 0.05
 
 
+def test_all_metrics_of_a_scenario_are_corrected_together() -> None:
+    before = np.tile([1, 2], 50)
+    places = {"candidate": before, "reranked": before[::-1].copy()}
+    values = {"RECALL@5": {order: (found == 1).astype(float) for order, found in places.items()}}
+    users = pl.Series([str(user) for user in range(100)])
+    table = metrics.compare_scenarios(users, places, {}, [5], values)
+    alone = metrics.lifts(places["candidate"], places["reranked"], [5])
+    several = metrics.holm(
+        [*(lift.p for lift in alone.values()), metrics.lift_of_values(*values["RECALL@5"].values()).p]
+    )
+    assert table["lift_p"].to_list() == several
+    assert len(several) == 4
+
+
+def test_without_a_catalogue_lists_have_no_metrics() -> None:
+    none = VectorTable(np.empty((0, 2), np.float16), personas().index.clear())
+    known = pl.DataFrame({"user_id": ["u"], "item_id": ["a"]})
+    found = list_metrics(reranked("a").clear(), known, none, order="rank", ks=[5])
+    assert set(found.values()) == {None}
+
+
 def test_other_metrics_stand_beside_those_of_places_with_their_interval() -> None:
     users = pl.Series(["u", "v"])
     places = {"candidate": np.array([2, 3]), "reranked": np.array([1, 3])}
     values = {"RECALL@5": {"candidate": np.array([0.5, 0.5]), "reranked": np.array([1.0, 1.0])}}
     table = metrics.compare_scenarios(users, places, {}, [5], values)
     row = table.filter(metric="RECALL").row(0, named=True)
-    assert (row["candidate"], row["reranked"], row["lift"], row["lift_low"]) == (0.5, 1.0, 1.0, 1.0)
+    assert (row["candidate"], row["reranked"], row["lift"], row["lift_low"]) == (0.5, 1.0, 1.0, None)
     both = metrics.with_list_metrics(table, {"candidate": {"GINI@5": 0.2}, "reranked": {"GINI@5": 0.1}})
     assert dict(both.schema) == schemas.METRICS
     assert both.filter(metric="GINI")["lift"].to_list() == [None]

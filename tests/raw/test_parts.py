@@ -3,6 +3,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from personarank_dagster.configuration.strict_yaml import files_of
 from personarank_dagster.core.errors import InputError
 from personarank_dagster.raw import columns, ingestion
 from personarank_dagster.raw.bad_lines import Account, ReadRules
@@ -34,6 +35,28 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_and_a_pattern_are_read_as_one_file_in_order_of_names(folder: Path, pattern: str) -> None:
     ingested = ingestion.read_ground_truth(folder.parent / pattern)
     assert (ingested.table.rows(), ingested.read) == ([("u0", "i"), ("u1", "i"), ("u2", "i")], 3)
+
+
+def test_a_list_is_read_as_one_file_in_its_own_order(folder: Path, tmp_path: Path) -> None:
+    lines(tmp_path / "late.jsonl", pair(9))
+    data = tmp_path / "data.yaml"
+    several = files_of(data, ["late.jsonl", "gt/part-0000[1-9].*", "gt/part-00000.json"])
+    assert ingestion.read_ground_truth(several).table["user_id"].to_list() == ["u9", "u1", "u2", "u0"]
+    before = parts_version(several, tmp_path / "raw_files.json")
+    lines(folder / "part-00000.json", pair(5))
+    assert parts_version(several, tmp_path / "raw_files.json") != before
+
+
+def test_an_entry_of_a_list_that_is_not_there_is_named(folder: Path, tmp_path: Path) -> None:
+    several = files_of(tmp_path / "data.yaml", ["gt", "gone.jsonl"])
+    with pytest.raises(InputError, match=r"gt, .*gone.jsonl: expected .* got none for .*/gone.jsonl; correct"):
+        ingestion.read_ground_truth(several)
+
+
+def test_a_bad_line_of_a_list_is_named_by_its_file(folder: Path, tmp_path: Path) -> None:
+    lines(tmp_path / "more.jsonl", pair(4), "null")
+    with pytest.raises(InputError, match=r"/more.jsonl line 2: expected an object, got null"):
+        ingestion.read_ground_truth(files_of(tmp_path / "data.yaml", ["gt", "more.jsonl"]))
 
 
 def test_histories_of_parts_are_one_table(tmp_path: Path) -> None:

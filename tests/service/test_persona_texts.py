@@ -1,3 +1,4 @@
+import msgspec
 import polars as pl
 
 from personarank_dagster.service.messages import Persona
@@ -9,12 +10,16 @@ def table(count: int) -> pl.DataFrame:
     return pl.DataFrame({"unique_persona_id": ids, **{name: [f"{name} {one} é" for one in ids] for name in TEXTS}})
 
 
+def read(texts: PersonaTexts, ids: list[str]) -> list[Persona]:
+    return [msgspec.json.decode(bytes(written), type=Persona) for written in texts.of(ids)]
+
+
 def test_each_persona_is_found_by_its_id() -> None:
     texts = PersonaTexts(table(500))
     ids = [f"i{n}_P1" for n in (3, 499, 0, 3)]
-    assert texts.of(ids) == [Persona(one, *(f"{name} {one} é" for name in TEXTS)) for one in ids]
+    assert read(texts, ids) == [Persona(one, *(f"{name} {one} é" for name in TEXTS)) for one in ids]
 
 
 def test_personas_that_are_not_there_have_their_id_alone() -> None:
-    assert PersonaTexts(table(0)).of(["a"]) == [Persona("a")]
-    assert PersonaTexts(table(5)).of(["a", ""]) == [Persona("a"), Persona("")]
+    assert read(PersonaTexts(table(0)), ["a"]) == [Persona("a")]
+    assert read(PersonaTexts(table(5)), ["a", ""]) == [Persona("a"), Persona("")]

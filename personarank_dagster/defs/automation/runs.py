@@ -13,7 +13,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from sqlalchemy.exc import SQLAlchemyError
 
 from personarank_dagster.core.errors import PersonarankError, UsageError, near, reason_of
-from personarank_dagster.core.quantities import in_units
+from personarank_dagster.core.quantities import told
 from personarank_dagster.defs.automation.jobs import FULL_REFRESH, REPORT, REPORT_JOB
 from personarank_dagster.defs.automation.launching import execute_job
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
@@ -67,7 +67,7 @@ class CheckResult:
         """The numbers, or why there are none, for a person."""
         if reason := self.numbers.get(NOT_CHECKED):
             return str(reason)
-        return ", ".join(f"{name} {in_units(name, value)}" for name, value in self.numbers.items())
+        return ", ".join(told(name, value) for name, value in self.numbers.items())
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Look after the versions: list, go back, retire, verify, and put right what killed processes left behind."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from personarank_dagster.configuration.dataset import dataset_names, listed
+from personarank_dagster.configuration.out_roots import is_address
 from personarank_dagster.core.errors import PersonarankError, StorageError, UsageError, near
 from personarank_dagster.defs.automation.abandoned import abandoned_versions
 from personarank_dagster.defs.automation.jobs import REPORT
@@ -190,18 +192,24 @@ def _abandoned(project: ProjectResource, instance: dg.DagsterInstance) -> list[T
     return [
         Treated(
             f"{folder}: has versions of {name}, which is no dataset any more",
-            f"`rm -r {folder}/*/{name}` removes them; a dataset called {name} with that out_root has them again",
+            f"{_removal(folder, name)}; a dataset called {name} with that out_root has them again",
             open=True,
         )
         for folder, name in abandoned_versions(project.mount, instance)
     ]
 
 
+def _removal(folder: str, name: str) -> str:
+    every = f"{folder}/*/{name}"
+    return f"remove {every} from the store" if is_address(folder) else f"`rm -r {every}` removes them"
+
+
 def tidy(project: ProjectResource) -> None:
     """Put right what an interrupted command leaves, of what takes no time; a training is kept, to be continued."""
     with suppress(PersonarankError):
-        with dg.DagsterInstance.get() as instance:
-            end_dead_runs(instance, interrupted=True)
+        if os.environ.get("DAGSTER_HOME"):
+            with dg.DagsterInstance.get() as instance:
+                end_dead_runs(instance, interrupted=True)
         for name in dataset_names(project.mount.datasets_folder):
             sweep_scratch(project.dataset(name).data.out_root / "scratch")
             sweep_vectors(project.outputs(name))

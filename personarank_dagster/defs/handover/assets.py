@@ -74,6 +74,7 @@ def key_value_lists(
     wanted=lambda config: config.export.parquet is not None,
     format=lambda schema: TableFormat(schemas.HANDED_OVER, ["path"]),
     checks=(),
+    code_version="2",
     # A condition knows no configuration, and would ask for it everywhere.
     automation_condition=None,
 )
@@ -82,8 +83,8 @@ def warehouse_lists(
 ) -> dg.MaterializeResult[Any]:
     """One row: the parquet file of the current lists in the folder or bucket that export.yaml names.
 
-    Its columns are those of the lists but the nested ones, and dataset, version and event_timestamp; versions are
-    hive partitions, and the newest is the current one.
+    Its columns are those of the lists but the nested ones, and event_timestamp; dataset and version are hive
+    partitions, and the newest version is the current one.
     """
     step = Step.of(context, project)
     settings, version = step.config.export.parquet, step.sight.version(LISTS)

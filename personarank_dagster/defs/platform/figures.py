@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Draw = Callable[[], "Figure | str | None"]
 
 # Characters of an error that stands where a picture should.
+CELL_CHARACTERS = 48
 SHOWN_ERROR = 200
 
 # Pictures travel inside of events: each is stored with its run and sent with every page that lists it.
@@ -61,6 +62,13 @@ def _drawn(name: str, draw: Draw, warn: Callable[[str], None]) -> dg.MetadataVal
         problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:SHOWN_ERROR]
         warn(f"the picture {name} could not be drawn, and nothing else is affected: {problem}")
         return dg.MetadataValue.text(f"no picture: {problem}")
+
+
+def cell(text: str, *, most: int = CELL_CHARACTERS) -> str:
+    """A text as it stands in a cell of a table: one line, cut, with nothing that Markdown would take for its own."""
+    line = " ".join(text.split())
+    cut = line if len(line) <= most else f"{line[: most - 1]}…"
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|~!" else letter for letter in cut)
 
 
 def picture(figure: "Figure") -> dg.MarkdownMetadataValue:

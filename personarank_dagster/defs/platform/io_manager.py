@@ -1,6 +1,5 @@
 """The IO manager: every output is a version, published whole; every input is the version that the run sees."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -9,6 +8,7 @@ from dagster._core.types.dagster_type import DagsterTypeKind
 from pydantic import PrivateAttr
 
 from personarank_dagster.core.errors import ContractError
+from personarank_dagster.core.quantities import with_units
 from personarank_dagster.defs.platform.columns import described
 from personarank_dagster.defs.platform.declarations import asset_names, declared
 from personarank_dagster.defs.platform.neighbours import frames_for_others, is_lazy
@@ -46,10 +46,9 @@ class VersionedIOManager(dg.ConfigurableIOManager):
         asset, sight = context.asset_key.path[-1], Sight.of(self.project, context)
         outputs = sight.snapshot.outputs
         store, form = outputs.versions(asset), outputs.format(asset)
-        numbers = _numbers(context.output_metadata)
         try:
             version = store.publish(
-                lambda directory: numbers | form.write(obj.value, directory),
+                lambda directory: {**obj.numbers, **form.write(obj.value, directory)},
                 check=lambda: form.check(store.name, obj.value),
                 judge=obj.judge,
                 run_id=context.run_id,
@@ -146,7 +145,7 @@ def _report(context: dg.OutputContext, version: Version) -> None:
             context.asset_key,
             verdict.check,
             verdict.passed,
-            metadata=verdict.numbers,
+            metadata=with_units(verdict.numbers),
             severity=dg.AssetCheckSeverity.ERROR,
             partition=None if manifest.partition == UNPARTITIONED else manifest.partition,
             blocking=True,
@@ -163,12 +162,6 @@ def _event(context: dg.OutputContext, evaluation: dg.AssetCheckEvaluation) -> dg
     )
 
 
-def _numbers(metadata: Mapping[str, Any]) -> dict[str, int | float]:
-    """The numbers that the asset gave, for the manifest: what was read, what was left out."""
-    values = {key: getattr(value, "value", value) for key, value in metadata.items()}
-    return {key: value for key, value in values.items() if isinstance(value, int | float)}
-
-
 def _metadata(version: Version) -> dict[str, Any]:
     written = ("vectors", "dimension")
     numbers = {key: version.manifest.details[key] for key in written if key in version.manifest.details}
@@ -177,7 +170,7 @@ def _metadata(version: Version) -> dict[str, Any]:
         **numbers,
         "path": dg.MetadataValue.path(version.address),
         "version": version.manifest.version,
-        "bytes": version.bytes,
+        **with_units({"bytes": version.bytes}),
     }
 
 

@@ -64,7 +64,7 @@ class Mount:
 
     def shared_outputs(self) -> OutRoot:
         """Where outputs go that belong to no dataset."""
-        return shared_out_root(self.datasets_folder, self.override or Override.of_environment())
+        return shared_out_root(self.datasets_folder, self.override)
 
     def key(self, name: str) -> dg.AssetKey:
         """Key of an asset, by its name; raw/gt is the raw file gt."""

@@ -12,6 +12,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import PersonarankError
+from personarank_dagster.core.quantities import with_units
 from personarank_dagster.core.validation import Limits
 from personarank_dagster.defs.platform.declarations import Check, Found, asset_names, declared, with_resources
 from personarank_dagster.defs.platform.mounts import Mount
@@ -100,7 +101,7 @@ def asset_check(check: Check, mount: Mount) -> dg.AssetChecksDefinition:
             sight = Sight.of(project, context) if context.has_partition_key else _sight_now(project, name)
             found = _look(Published(sight, gpu), check)
             severity = found.severity or check.severity
-            return dg.AssetCheckResult(passed=found.passed, severity=severity, metadata=found.numbers)
+            return dg.AssetCheckResult(passed=found.passed, severity=severity, metadata=with_units(found.numbers))
 
         return of_each_dataset(context, project.mount.datasets, of_dataset)
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Between lines of the log, and until the first observation; each one takes twice as long as that before it.
 LOG_SECONDS, OBSERVATION_SECONDS = 10, 30
 
+# Characters of a line that has room for a bar and several numbers.
+WIDE = 120
+
 # Versions to keep where no dataset says how many.
 KEEP_ALL = 10**9
 
@@ -235,9 +238,11 @@ class ProgressResource(dg.ConfigurableResource[Any]):
 
 
 def _in_words(numbers: Mapping[str, float]) -> str:
-    """Numbers with their names: 1,200 tokens, 35.2 tokens/s."""
+    """Numbers with their names: 1,200 tokens, 35.2 tokens/s; those that are 0 say nothing."""
     return ", ".join(
-        f"{value:,} {name}" if isinstance(value, int) else f"{value:,.4g} {name}" for name, value in numbers.items()
+        f"{value:,.3g} {name}" if abs(value) < 100 else f"{value:,.0f} {name}"
+        for name, value in numbers.items()
+        if value
     )
 
 
@@ -259,7 +264,10 @@ def _bar(label: str, total: int, *, shown: bool) -> Iterator[Callable[[int, str]
 
         def advance(count: int, said: str) -> None:
             speed = progress.tasks[task].speed
-            shown_rate = [f"{speed:.1f}/s"] if speed else []
-            progress.update(task, advance=count, rate=", ".join([*shown_rate, *filter(None, [said])]))
+            parts = [f"{speed:.1f}/s"] if speed else []
+            # On a narrow screen the bar would have no room beside more.
+            if said and progress.console.width >= WIDE:
+                parts.append(said)
+            progress.update(task, advance=count, rate=", ".join(parts))
 
         yield advance

@@ -10,6 +10,7 @@ import msgspec
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import InputError
+from personarank_dagster.core.quantities import with_units
 from personarank_dagster.defs.platform.declarations import RAW, Declaration, declared
 from personarank_dagster.defs.platform.figures import Draw, drawn
 from personarank_dagster.defs.platform.outputs import Outputs
@@ -25,12 +26,13 @@ from personarank_dagster.storage.versions import Staged
 
 @dataclass(frozen=True)
 class Handed:
-    """What an asset hands over to the IO manager: its value, what that was made from, and who judges it."""
+    """What an asset hands over to the IO manager: its value, what that was made from, who judges it, its numbers."""
 
     value: Any
     data_version: str
     made_from: Provenance
     judge: Callable[[Staged], Sequence[Verdict]]
+    numbers: Mapping[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,12 @@ class Step:
         """
         self.check_contents()
         version = self.outputs.format(self.declaration.name).version_of(value)
-        handed = Handed(value, version, self.made_from(), lambda staged: self._judge(staged, gpu))
-        numbers = {name: _rounded(found) for name, found in metadata.items()}
+        numbers = {name: _rounded(found) for name, found in metadata.items() if isinstance(found, int | float)}
+        handed = Handed(value, version, self.made_from(), lambda staged: self._judge(staged, gpu), numbers)
         shown = drawn(pictures, lambda problem: self.context.log.warning(f"{self.name}: {problem}"))
-        return dg.MaterializeResult(value=handed, metadata=shown | numbers, data_version=dg.DataVersion(version))
+        return dg.MaterializeResult(
+            value=handed, metadata=shown | with_units(metadata), data_version=dg.DataVersion(version)
+        )
 
     def _judge(self, staged: Staged, gpu: GpuResource | None) -> list[Verdict]:
         subject = Published(self.sight, gpu or CPU, {self.declaration.name: staged})
@@ -157,6 +161,6 @@ def left_out(reasons: Mapping[str, int]) -> dict[str, int]:
     return {"left_out": sum(reasons.values())} | {f"left out: {why}": count for why, count in reasons.items()}
 
 
-def _rounded(value: Any) -> Any:
-    """Six digits of a number, which is what a person reads."""
+def _rounded(value: float) -> float:
+    """Six digits of a number, which is more than anybody reads."""
     return float(f"{value:.6g}") if isinstance(value, float) else value

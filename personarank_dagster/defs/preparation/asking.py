@@ -53,8 +53,8 @@ def numbers_of(report: StageReport) -> dict[str, Any]:
         "questions": report.questions,
         "kept": report.kept,
         "set_aside": report.set_aside,
-        "reviews_left_out_of_prompts": report.left_out,
-        "rows_with_reviews_left_out": report.rows_with_left_out,
+        "reviews_left_out_of_prompts": sum(report.left_out_of_row.values()),
+        "rows_with_reviews_left_out": len(report.left_out_of_row),
         "texts_cut": report.cut,
     }
     in_all = {f"{name}_in_all": value for name, value in asdict(report.spent_in_all).items()}

@@ -98,6 +98,7 @@ def items(context: dg.AssetExecutionContext, project: ProjectResource) -> dg.Mat
     group="preparation",
     kinds={"polars"},
     settings=lambda config: _settings(config, "min_rating", "as_of", "k_core"),
+    code_version="2",
     format=lambda schema: TableFormat(schemas.SPLIT, ["review_id"]),
     checks=checks_of("split"),
 )

@@ -6,18 +6,26 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from personarank_dagster.defs.platform.figures import Draw, new_figure
+from personarank_dagster.defs.platform.figures import Draw, cell, new_figure
 from personarank_dagster.preparation.stage_runs import StageReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Of a table that is there to be looked at.
+SHOWN_ROWS = 20
+
+
 def pictures_of(table: pl.DataFrame, report: StageReport) -> Mapping[str, Draw]:
-    """What a stage shows: how answers ended and what they took; of personas also how many an item has."""
-    shown: dict[str, Draw] = {"answers": partial(answer_bars, report)}
+    """What a stage shows: how answers ended, what they took, what did not fit; and of personas what they rest on."""
+    shown: dict[str, Draw] = {
+        "answers": partial(answer_bars, report),
+        "reviews_that_did_not_fit": partial(left_out_table, report),
+    }
     if "unique_persona_id" in table.columns and "review_ids" in table.columns:
         shown["personas"] = partial(personas_per_item, table)
+        shown["evidence"] = partial(evidence_table, table)
     return shown
 
 
@@ -47,3 +55,22 @@ def personas_per_item(table: pl.DataFrame) -> "Figure | None":
     axes.set_title("personas of an item")
     axes.locator_params(axis="x", integer=True)
     return figure
+
+
+def left_out_table(report: StageReport) -> str | None:
+    """Rows whose prompt had no room for all reviews, those that lack most first."""
+    lacking = sorted(report.left_out_of_row.items(), key=lambda row: (-row[1], row[0]))
+    if not lacking:
+        return None
+    lines = [f"| {cell(row)} | {count:,} |" for row, count in lacking[:SHOWN_ROWS]]
+    more = [f"\nand {len(lacking) - SHOWN_ROWS:,} others"] if len(lacking) > SHOWN_ROWS else []
+    return "\n".join(["| item | reviews that did not fit |", "|---|---|", *lines, *more])
+
+
+def evidence_table(table: pl.DataFrame) -> str | None:
+    """Some personas with the ids of the reviews that each rests on."""
+    shown = table.sort("unique_persona_id").head(SHOWN_ROWS).select("item_id", "name", "review_ids")
+    lines = [
+        f"| {cell(item)} | {cell(name)} | {cell(', '.join(ids), most=400)} |" for item, name, ids in shown.iter_rows()
+    ]
+    return "\n".join(["| item | persona | reviews |", "|---|---|---|", *lines]) if lines else None

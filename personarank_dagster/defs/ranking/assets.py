@@ -121,7 +121,7 @@ def reranked_candidates(
     kinds={"polars"},
     optional_raw=("reviews",),
     settings=lambda config: {"ks": config.rerank.ks, **bad_row_rules(config)},
-    code_version="4",
+    code_version="5",
     format=lambda schema: MetricsFormat({f"rerank/{METRICS_JSON}": METRICS_JSON}),
     checks=metric_checks,
 )

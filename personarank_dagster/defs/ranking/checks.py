@@ -9,6 +9,7 @@ import dagster as dg
 import msgspec
 import polars as pl
 
+from personarank_dagster.core.quantities import interval, percent
 from personarank_dagster.defs.platform.declarations import Check, Found
 from personarank_dagster.defs.platform.formats import METRICS_JSON, ORDERS
 from personarank_dagster.defs.platform.published_checks import Published
@@ -94,8 +95,10 @@ def not_below(table: pl.DataFrame) -> Found:
     known = table.filter((pl.col("scenario") == "all") & pl.col("lift").is_not_null())
     below = known.filter(pl.col("lift_high") < 0)
     intervals = {
-        f"{row['metric']}@{row['k']}": f"{row['lift']:+.1%} [{row['lift_low']:+.1%}, {row['lift_high']:+.1%}]"
-        for row in known.iter_rows(named=True)
+        f"{row['metric']}@{row['k']}": " ".join(
+            (percent(row["lift"], signed=True), interval(row["lift_low"], row["lift_high"]))
+        )
+        for row in known.drop_nulls("lift_low").iter_rows(named=True)
     }
     return Found(below.is_empty(), {"below": below.height, **intervals})
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from personarank_dagster.defs.platform.figures import cell
 from personarank_dagster.storage.tables import Table
 
 # Places that movement is counted over, and those that an example shows.
 MOVED_PLACES, SHOWN_PLACES = 10, 5
-MAX_CHARACTERS = 48
 
 
 def example_users(reranked: Table) -> dict[str, str]:
@@ -47,17 +47,10 @@ def example_lists(partition: str, reranked: Table, personas: pl.LazyFrame) -> st
 def _example(title: str, partition: str, user: str, own: pl.DataFrame) -> str:
     before = dict(own.select("candidate_rank", "item_id").rows())
     rows = [
-        f"| {place['rank']} | {_cell(before[place['rank']])} | {_cell(place['item_id'])} | {place['candidate_rank']} "
-        f"| {_cell(place['name'] or 'none: by the score of the retriever alone')} |"
+        f"| {place['rank']} | {cell(before[place['rank']])} | {cell(place['item_id'])} | {place['candidate_rank']} "
+        f"| {cell(place['name'] or 'none: by the score of the retriever alone')} |"
         for place in own.head(SHOWN_PLACES).iter_rows(named=True)
     ]
     head = "| place | before | after | was | persona |\n|---|---|---|---|---|"
     command = f"personarank explain --partition {shlex.quote(partition)} --user {shlex.quote(user)}"
     return "\n".join([f"**{title}**\n", head, *rows, f"\n~~~\n{command}\n~~~"])
-
-
-def _cell(text: str) -> str:
-    """A text as it stands in a cell of a table: one line, cut, with nothing that Markdown would take for its own."""
-    line = " ".join(text.split())
-    cut = line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 1]}…"
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|~!" else letter for letter in cut)

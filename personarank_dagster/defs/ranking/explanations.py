@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import StorageError, UsageError
 from personarank_dagster.defs.platform.declarations import declared
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.ranking.examples import example_users as users_by_movement
 from personarank_dagster.ranking.ranker import min_spread
+
+# What personas add to a score, where the blend is learned: all but the two of the retriever, and popularity.
+PERSONA_SIGNALS = schemas.SIGNAL_NAMES[2:-1]
 
 # Ids that are compared with an unknown one.
 COMPARED_IDS, CLOSE_MATCHES = 20_000, 3
@@ -57,7 +61,7 @@ def explain(project: ProjectResource, partition: str, user_id: str, *, top: int)
     for place in told:
         place["evidence"] = evidence.get(place["unique_persona_id"], [])
         place["interactions"] = [part | behind.get(part["item_id"], {}) for part in place["interactions"]]
-    return Explanation(user_id, own["alpha"][0], told, _note(own["persona_score"].drop_nulls(), learned=learned))
+    return Explanation(user_id, own["alpha"][0], told, _note(own))
 
 
 def example_users(project: ProjectResource, partition: str) -> dict[str, str]:
@@ -98,10 +102,14 @@ def _evidence(project: ProjectResource, partition: str) -> dict[str, list[str]]:
     return dict(rows.collect().iter_rows())
 
 
-def _note(scores: pl.Series, *, learned: bool) -> str | None:
+def _note(places: pl.DataFrame) -> str | None:
+    scores, learned = places["persona_score"].drop_nulls(), "signals" in places.columns
     order = "the retriever and popularity alone decide" if learned else "the candidates keep their order"
     if scores.is_empty():
         return f"no persona scores (no profile, or no item with personas): {order}"
+    if learned:
+        parts = places.select(pl.col("signals").struct.field(*PERSONA_SIGNALS).abs().max()).max_horizontal().item()
+        return f"no persona adds anything to a score: {order}" if parts < min_spread() else None
     if float(np.ptp(scores.to_numpy())) < min_spread():
         return f"a single persona score, or all alike but for rounding: {order}"
     return None

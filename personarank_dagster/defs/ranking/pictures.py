@@ -99,7 +99,7 @@ def metric_bars(table: pl.DataFrame) -> "Figure":
     orders.margins(x=0.15)
     orders.invert_yaxis()
     orders.set(title=f"NDCG@{k}, {overall['users'][0]:,} users")
-    known = shown.filter(pl.col("lift").is_not_null())
+    known = _with_ends(shown)
     scenarios.barh(
         [f"{name} ({users:,})" for name, users in known.select("scenario", "users").rows()],
         known["lift"] * 100,
@@ -113,16 +113,19 @@ def metric_bars(table: pl.DataFrame) -> "Figure":
     return figure
 
 
+def _with_ends(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows that have a lift; an interval that is not known is as wide as nothing."""
+    ends = (pl.col(name).fill_null(pl.col("lift")) for name in ("lift_low", "lift_high"))
+    return rows.filter(pl.col("lift").is_not_null()).with_columns(*ends)
+
+
 def report_lines(report: pl.DataFrame) -> "Figure | None":
     """A line a dataset: the lift of its versions over time, with their intervals; nothing where there is none."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
     k = middle_k(report) if report.height else 0
-    shown = report.filter(
-        (pl.col("metric") == "NDCG")
-        & (pl.col("k") == k)
-        & (pl.col("scenario") == "all")
-        & pl.col("lift").is_not_null()
+    shown = _with_ends(
+        report.filter((pl.col("metric") == "NDCG") & (pl.col("k") == k) & (pl.col("scenario") == "all"))
     )
     if shown.is_empty():
         return None
@@ -133,7 +136,7 @@ def report_lines(report: pl.DataFrame) -> "Figure | None":
         axes.errorbar(moments, versions["lift"] * 100, yerr=[low, high], label=dataset, marker="o", lw=1, capsize=2)
     axes.axhline(0, color="#555555", lw=0.8)
     axes.set(title=f"Lift of NDCG@{k} of each dataset over time, %, 95 % interval")
-    axes.xaxis.set_major_locator(locator := AutoDateLocator(maxticks=7))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator := AutoDateLocator(minticks=2, maxticks=7))  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     legend_below(axes, columns=3)
     return figure

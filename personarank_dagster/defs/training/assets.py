@@ -39,7 +39,7 @@ def training_settings(config: DatasetConfig) -> dict[str, object]:
     kinds={"pytorch", "huggingface"},
     settings=training_settings,
     contents=lambda config: (BASE_MODEL,),
-    code_version="7",
+    code_version="8",
     format=lambda schema: EncoderFormat({"train": "."}),
     checks=encoder_checks,
     **GPU_STEP,

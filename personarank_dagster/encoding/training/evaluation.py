@@ -127,9 +127,16 @@ def standard_error(values: Tensor, users: Tensor) -> float:
 
 
 def _place(scores: Tensor, positives: Tensor, among: Tensor) -> Tensor:
-    """Place (rows,) of each row's positive among the marked columns, from 1; ties share the better place."""
-    better = (scores > scores.gather(1, positives[:, None])) & among
-    return better.sum(dim=1) + 1
+    """Place (rows,) of each row's positive among the marked columns, from 1.
+
+    It stands in the middle of those that it ties with, so that scores that are all alike are worth what chance is;
+    and after all others where it has no score.
+    """
+    column = positives[:, None]
+    scores = scores.masked_fill(~scores.isfinite(), -torch.inf)
+    own, others = scores.gather(1, column), among.scatter(1, column, False)
+    better, alike = ((scores > own) & others).sum(dim=1), ((scores == own) & others).sum(dim=1)
+    return 1 + better + torch.where(own[:, 0].isfinite(), alike / 2, alike)
 
 
 def _blended_place(scores: Tensor, validation: Validation) -> Tensor:
@@ -138,7 +145,7 @@ def _blended_place(scores: Tensor, validation: Validation) -> Tensor:
     known = listed >= 0
     personas = scores.gather(1, listed.clamp(min=0)).double()
     blend = _minmax(personas, known) + _minmax(validation.nearness.double(), known)
-    return ((blend > blend[:, -1:]) & known).sum(dim=1) + 1
+    return _place(blend, torch.full((len(blend),), blend.shape[1] - 1), known)
 
 
 def _minmax(values: Tensor, known: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
 from dagster._core.definitions.observe import observe
+from s3fs import S3FileSystem
 
 from personarank_dagster.command_line.cli import main
 from personarank_dagster.core.errors import StorageError
@@ -19,6 +20,7 @@ from personarank_dagster.defs.inputs.raw_files import raw_files
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.snapshots import take_snapshot
 from personarank_dagster.serving.reranker import Reranker
+from tests.object_store import object_store
 from tests.workspace import copy_sample
 
 
@@ -139,6 +141,24 @@ def test_the_doctor_finds_the_versions_of_a_dataset_that_was_renamed(
     assert f"rm -r {folder}/*/yelp" in one["done"]
     shutil.rmtree(folder / "ground_truth/yelp")
     assert abandoned() == []
+
+
+def test_the_doctor_finds_them_in_a_bucket(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def abandoned() -> list[dict[str, str]]:
+        return [one for one in json.loads(cli("doctor", "--json").stdout) if "has versions" in one["what"]]
+
+    with object_store() as bucket:
+        monkeypatch.setenv("PERSONARANK_OUT_ROOT", f"{bucket}/lists")
+        monkeypatch.setenv("PERSONARANK_WORK_DIR", str(tmp_path / "work"))
+        read_ground_truth(instance, "yelp")
+        (tmp_path / "configs/yelp").rename(tmp_path / "configs/food")
+        (one,) = abandoned()
+        assert one["what"] == f"{bucket}/lists/yelp/versions: has versions of yelp, which is no dataset any more"
+        assert f"remove {bucket}/lists/yelp/versions/*/yelp from the store" in one["done"]
+        S3FileSystem().rm("bucket/lists/yelp/versions", recursive=True)
+        assert abandoned() == []
 
 
 def test_a_reranker_names_both_where_a_renamed_dataset_kept_its_out_root(tmp_path: Path) -> None:

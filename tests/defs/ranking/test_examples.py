@@ -1,7 +1,10 @@
+from datetime import datetime, timedelta
+
 import polars as pl
 import pytest
 
 from personarank_dagster.core import schemas
+from personarank_dagster.defs.platform.figures import picture
 from personarank_dagster.defs.ranking.examples import example_lists, example_users
 from personarank_dagster.defs.ranking.pictures import movement, report_lines
 
@@ -61,3 +64,14 @@ def test_the_report_has_a_line_a_dataset_over_time() -> None:
     (axes,) = figure.axes
     assert {one.get_label(): len(one.lines[0].get_xdata()) for one in axes.containers} == {"amazon": 2, "yelp": 1}
     assert report_lines(pl.DataFrame(schema=schemas.REPORT)) is None
+
+
+@pytest.mark.parametrize("seconds", [1, 119, 240, 290, 7_100, 170_000, 4_000_000, 50_000_000])
+def test_the_report_is_drawn_without_a_warning_whatever_time_it_spans(seconds: int) -> None:
+    begin = datetime(2026, 1, 1)
+    names = [f"{begin + timedelta(seconds=part):%Y%m%dT%H%M%S}000000-a" for part in (0, seconds)]
+    row = {"dataset": "amazon", "metric": "NDCG", "k": 10, "scenario": "all"}
+    row |= {"lift": 0.1, "lift_low": 0.0, "lift_high": 0.2}
+    figure = report_lines(pl.DataFrame([row | {"version": name} for name in names]))
+    assert figure is not None
+    picture(figure)

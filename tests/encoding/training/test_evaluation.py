@@ -28,8 +28,9 @@ COSINES = torch.tensor([[0.9, 0.5, 0.95, 0.1, 0.2], [0.1, 0.2, 0.3, 0.4, 0.6]])
 
 def test_metrics_are_those_computed_by_hand() -> None:
     metrics = measure(make_validation(DATA, CONFIG), COSINES)
-    # Pair 0: its persona is second of two; its item (0.9) is second behind item 1. Pair 1: first everywhere.
-    second = 1 / math.log2(3)
+    # Pair 0: its persona is second of two; its item (0.9) is second behind item 1. Pair 1: first everywhere, but in
+    # the blend, where item 0 is as near as its own item fits.
+    second, tied = 1 / math.log2(3), 1 / math.log2(2.5)
     assert metrics == pytest.approx(
         {
             "accuracy@1": 0.5,
@@ -37,10 +38,23 @@ def test_metrics_are_those_computed_by_hand() -> None:
             "chance": 0.75,
             "ndcg@10_sampled": (second + 1) / 2,
             "ndcg@10_hard": (second + 1) / 2,
-            "ndcg@10_blend": (second + 1) / 2,
-            "standard_error": (1 - second) / 2,
+            "ndcg@10_blend": (second + tied) / 2,
+            "standard_error": (tied - second) / 2,
         }
     )
+
+
+def test_an_encoder_that_says_the_same_of_everything_is_worth_what_chance_is() -> None:
+    metrics = measure(make_validation(DATA, CONFIG), torch.full_like(COSINES, 0.3))
+    assert metrics["accuracy@1"] == 0.5
+    assert metrics["mrr"] == pytest.approx((1 / 1.5 + 1) / 2)
+    assert metrics["ndcg@10_hard"] == pytest.approx((1 / math.log2(2 + 1) + 1 / math.log2(1.5 + 1)) / 2)
+
+
+def test_what_has_no_score_stands_last() -> None:
+    metrics = measure(make_validation(DATA, CONFIG), torch.full_like(COSINES, math.nan))
+    assert metrics["ndcg@10_sampled"] == pytest.approx(1 / math.log2(3 + 1))
+    assert metrics["mrr"] == pytest.approx((1 / 2 + 1) / 2)
 
 
 def test_the_standard_error_is_that_of_users_whose_pairs_repeat_each_other() -> None:
@@ -65,11 +79,12 @@ def test_one_user_says_nothing_of_others(pairs: int) -> None:
 
 def test_the_blend_chooses_by_half_the_persona_score_and_half_the_nearness() -> None:
     # Pair 0: its item has 0.93 of the persona scores' range, and now all of the nearness; item 1 the rest of both.
+    tied = 1 / math.log2(2.5)
     near = replace(DATA, nearness=np.array([[0.2, 0.3, 0.9], [0.4, 0.0, 0.0]], np.float32))
-    assert measure(make_validation(near, CONFIG), COSINES)["ndcg@10_blend"] == 1.0
+    assert measure(make_validation(near, CONFIG), COSINES)["ndcg@10_blend"] == pytest.approx((1 + tied) / 2)
     far = replace(DATA, nearness=np.array([[0.2, 0.3, 0.1], [0.4, 0.0, 0.0]], np.float32))
     # Then item 1 has 1.5, item 2 has 1 and the target 0.93: third.
-    assert measure(make_validation(far, CONFIG), COSINES)["ndcg@10_blend"] == pytest.approx((1 / 2 + 1) / 2)
+    assert measure(make_validation(far, CONFIG), COSINES)["ndcg@10_blend"] == pytest.approx((1 / 2 + tied) / 2)
 
 
 def test_the_persona_is_judged_where_one_was_selected() -> None:
