@@ -30,6 +30,7 @@ from personarank_dagster.core.encoders import BUNDLED_NAME, EncoderInfo
 from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.defs.caches.build import CacheBuilder
 from personarank_dagster.defs.graph import output_format
+from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.resources import Advance, GpuResource, ProgressResource, ProjectResource
 from personarank_dagster.encoding.encoder import encode, load_model
 from personarank_dagster.encoding.engine import Precision
@@ -213,7 +214,7 @@ def _builder(folder: Path, more_settings: str = "") -> CacheBuilder:
         settings.write(more_settings)
     os.environ |= {"PERSONARANK_CONFIG_DIR": str(folder / "configs"), "PERSONARANK_OUT_ROOT": str(folder / "out")}
     context = dg.build_asset_context(partition_key="amazon")
-    return CacheBuilder(context, ProjectResource(), GpuResource(), _NoProgress())
+    return CacheBuilder(context, ProjectResource(mount=Mount()), GpuResource(), _NoProgress())
 
 
 def open_large() -> None:

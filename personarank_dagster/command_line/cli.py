@@ -1,5 +1,6 @@
 """The command line `personarank`."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -80,9 +81,10 @@ class _Mistyped(click.ClickException):
 
 def _tidy() -> None:
     with suppress(ConfigError):
+        from personarank_dagster.definitions import project
         from personarank_dagster.defs.automation.upkeep import tidy
 
-        tidy()
+        tidy(project)
 
 
 def _plain_errors(command: Command) -> Command:
@@ -408,10 +410,10 @@ def sample_reviews(out: Path, seed: int, users: int) -> None:
 def graph(out: Path) -> None:
     """Draw the asset graph from the definitions."""
     from personarank_dagster.command_line.graph_picture import draw_graph
-    from personarank_dagster.definitions import defs
+    from personarank_dagster.definitions import defs, project
     from personarank_dagster.defs.graph import all_assets
 
-    order = [asset.key for asset in all_assets]
+    order = [asset.key for asset in all_assets(project.mount)]
     draw_graph(sorted(defs.resolve_all_asset_specs(), key=lambda spec: order.index(spec.key)), out)
     click.echo(out)
 
@@ -470,6 +472,41 @@ def llm_stand_in(
     with suppress(Interrupted):
         serve(stand_in, port)
     click.echo("the stand-in has ended", err=True)
+
+
+@main.command()
+@click.argument("folder", metavar="DIR", type=Path)
+@click.option("--dataset", default="example", show_default=True, help="Name of the dataset.")
+@click.option(
+    "--schema",
+    "kind",
+    type=click.Choice(["amazon", "yelp"]),
+    default="amazon",
+    show_default=True,
+    help="Which aspects a review has.",
+)
+@click.option("--from-reviews", is_flag=True, help="Start from raw reviews, which a language model prepares.")
+@click.option("--key-prefix", default="", metavar="A/B", help="Begins the keys of all assets.")
+@_plain_errors
+def init(folder: Path, key_prefix: str, **params: Any) -> None:
+    """Write a Dagster project into DIR, with generated files to try it; nothing that is there is written over."""
+    from personarank_dagster.command_line.init import init_and_report
+    from personarank_dagster.component.scaffolding import DatasetParams
+
+    init_and_report(folder, DatasetParams(key_prefix=[part for part in key_prefix.split("/") if part], **params))
+
+
+@main.command()
+@click.option("--dir", "folder", type=Path, default=Path("personarank-demo"), show_default=True, help="Its folder.")
+@click.pass_context
+@_plain_errors
+def demo(context: click.Context, folder: Path) -> None:
+    """Run both sample datasets from raw files to metrics, in a project of their own."""
+    from personarank_dagster.command_line.init import write_demo
+
+    write_demo(folder)
+    os.chdir(folder)
+    context.invoke(run)
 
 
 @main.command(name="completion")

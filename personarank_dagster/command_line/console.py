@@ -13,7 +13,7 @@ from rich.markup import escape
 from personarank_dagster.command_line.instances import shown_by
 from personarank_dagster.command_line.run_results import COLORS, show_check_results, show_metric_table
 from personarank_dagster.command_line.terminal import console, errors, screen_width, show_error, show_warning
-from personarank_dagster.configuration.dataset import config_dir, listed
+from personarank_dagster.configuration.dataset import listed
 from personarank_dagster.configuration.public_scripts import passed_over
 from personarank_dagster.core.errors import ConfigError, PersonarankError, UsageError, near
 from personarank_dagster.definitions import defs, project
@@ -30,7 +30,7 @@ from personarank_dagster.defs.automation.runs import (
 from personarank_dagster.defs.automation.schedules import schedule_problem
 from personarank_dagster.defs.inputs.checks import ALL_CHECKS, CHECK_NAMES, Evaluation, evaluate
 from personarank_dagster.defs.platform.declarations import asset_names
-from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.published_checks import newest
 
 # Of the datasets of a run.
@@ -51,7 +51,7 @@ WORDS: dict[Literal["pass", "warn", "fail", "not checked"], str] = {
 def run_and_report(partitions: tuple[str, ...], *, select: str | None, force: bool) -> bool:
     """Materialise the partitions and then the report; say what happened. False if anything failed."""
     names = resolve(partitions)
-    check_selection(defs, select)
+    check_selection(defs, project.mount, select)
     _show_remarks(names)
     _show_root(names)
     with open_instance() as instance:
@@ -111,7 +111,8 @@ def _show_root(names: list[str]) -> None:
         with suppress(ConfigError):
             places.append(_place(name))
     more = f", … ({len(names):,} datasets)" if len(names) > SHOWN_PLACES else ""
-    console.print(f"outputs: {escape(', '.join(places))}{more}")
+    if places:
+        console.print(f"outputs: {escape(', '.join(places))}{more}")
     if command := shown_by():
         console.print(f"its runs are in an instance of its own: {escape(command)}")
 
@@ -120,7 +121,10 @@ def _show_remarks(names: list[str]) -> None:
     """What of the files of the datasets does not count, or costs a schedule alone."""
     for name in names:
         with suppress(ConfigError):
-            for line in (*passed_over(config_dir() / name), *schedule_problem(name).splitlines()):
+            for line in (
+                *passed_over(project.mount.datasets_folder / name),
+                *schedule_problem(project.mount, name).splitlines(),
+            ):
                 show_warning(line)
 
 
@@ -186,7 +190,7 @@ def _show_checks(name: str, evaluations: list[Evaluation]) -> None:
 
 def resolve(partitions: tuple[str, ...]) -> list[str]:
     """Names of the chosen partitions, all of them for none. Raises UsageError for an unknown one."""
-    known = list(dataset_partitions.get_partition_keys())
+    known = project.mount.datasets
     names = known if not partitions or "all" in partitions else list(dict.fromkeys(partitions))
     if unknown := [name for name in partitions if name not in (*known, "all")]:
         raise UsageError(

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from personarank_dagster.command_line.console import run_one
 from personarank_dagster.command_line.terminal import console, errors, new_table, screen_width, show_table
-from personarank_dagster.configuration.dataset import DatasetConfig, config_dir, load_dataset
+from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import project
 from personarank_dagster.defs.platform.resources import WIDE
@@ -28,7 +28,7 @@ def prepare_and_report(name: str, *, dry_run: bool, num_items: int | None, num_u
 
     All of it is a run of the assets of the preparation; a part of it writes files for a person to look at.
     """
-    source = Source(load_dataset(config_dir(), name), num_items, num_users)
+    source = Source(project.dataset(name), num_items, num_users)
     prepare_config(source.dataset)
     if dry_run:
         _show_estimate(source, estimate(source))
@@ -43,7 +43,7 @@ def prepare_and_report(name: str, *, dry_run: bool, num_items: int | None, num_u
 
 def export_prepared(name: str, out: Path) -> list[Path]:
     """Write what was prepared of a dataset under the public names. Raises ConfigError where that is not made yet."""
-    dataset = load_dataset(config_dir(), name)
+    dataset = project.dataset(name)
     prepare_config(dataset)
     tables = {
         asset: _current_table(dataset, asset)

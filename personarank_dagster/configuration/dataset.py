@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from personarank_dagster.configuration.export_settings import ExportConfig, load_export
-from personarank_dagster.configuration.out_roots import out_root_of
+from personarank_dagster.configuration.out_roots import Override, out_root_of
 from personarank_dagster.configuration.prepare_settings import OWN_KEYS, PrepareConfig
 from personarank_dagster.configuration.public_scripts import PASSED_OVER
 from personarank_dagster.configuration.settings import (
@@ -34,6 +34,9 @@ CONFIG_DIR_VARIABLE = "PERSONARANK_CONFIG_DIR"
 # USE_AMP=0 switches mixed precision off, whatever train.yaml says.
 AMP_VARIABLE = "USE_AMP"
 
+# Folder of the outputs where frames of other assets lie that stand for raw files.
+GIVEN = "raw_assets"
+
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -41,7 +44,8 @@ DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 class DatasetConfig:
     """Everything that is configured for one dataset; `name` is the partition key.
 
-    `prepare` is there where the dataset has raw reviews, `retriever` where its candidate lists are made here.
+    `prepare` is there where the dataset has raw reviews, `retriever` where its candidate lists are made here; `given`
+    are keys of raw files that are copies of assets of others.
     """
 
     name: str
@@ -53,6 +57,7 @@ class DatasetConfig:
     export: ExportConfig = field(default_factory=ExportConfig)
     prepare: PrepareConfig | None = None
     retriever: RetrieverConfig | None = None
+    given: tuple[str, ...] = ()
 
     @property
     def template(self) -> TextTemplate:
@@ -119,11 +124,14 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + rest
 
 
-def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) -> DatasetConfig:
+def load_dataset(
+    folder: Path, name: str, override: Override | None = None, *, given: Sequence[str] = ()
+) -> DatasetConfig:
     """Read the three YAML files of one dataset, and export.yaml where there is one.
 
-    `out_root`, else $PERSONARANK_OUT_ROOT, replaces the configured `out_root` by `<that>/<name>`; USE_AMP=0 in the
-    environment switches mixed precision off. A dataset that is called like a schema has that one.
+    `override`, else the environment, replaces the configured `out_root`; USE_AMP=0 in the environment switches mixed
+    precision off. A dataset that is called like a schema has that one. Raw files with the keys `given` are not named
+    in data.yaml, but lie among the outputs.
     Raises ConfigError with one line per problem.
     """
     data_path = folder / name / "data.yaml"
@@ -131,14 +139,15 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
         names = dataset_names(folder)
         raise UsageError(f"unknown dataset {name!r}; {near(name, names)}{folder} has: {listed(names)}")
     schema = {"schema": name} if name in get_args(SchemaName) else {}
-    data = _load_data(data_path, schema)
-    place = out_root_of(data_path, out_root)
+    data = _load_data(data_path, schema, given)
+    place = out_root_of(data_path, override or Override.of_environment())
+    copies = {key: place.folder / GIVEN / f"{key}.parquet" for key in given}
     train = _load_train(folder / name / "train.yaml")
     if os.environ.get(AMP_VARIABLE) == "0":
         train = msgspec.structs.replace(train, amp=False)
     return DatasetConfig(
         name=name,
-        data=msgspec.structs.replace(data, out_root=place.folder),
+        data=msgspec.structs.replace(data, out_root=place.folder, **copies),
         train=train,
         rerank=_load_rerank(folder / name / "rerank.yaml"),
         data_path=data_path,
@@ -146,15 +155,20 @@ def load_dataset(folder: Path, name: str, out_root: Path | str | None = None) ->
         export=load_export(folder / name / "export.yaml"),
         prepare=load_prepare(folder, name) if data.raw_reviews else None,
         retriever=_load_retriever(folder / name / "retriever.yaml", data),
+        given=tuple(given),
     )
 
 
-def _load_data(path: Path, defaults: Mapping[str, object]) -> DataConfig:
+def _load_data(path: Path, defaults: Mapping[str, object], given: Sequence[str]) -> DataConfig:
     """Read data.yaml, which names raw reviews and items or the files that are prepared of them."""
-    raw = bool(read_mapping(path).get("raw_reviews"))
+    named = read_mapping(path)
+    if twice := [key for key in given if named.get(key)]:
+        raise ConfigError(f"{path}: {twice[0]} must be left out where raw_assets names an asset for it; remove one")
+    raw = bool(named.get("raw_reviews") or "raw_reviews" in given)
     passed_over = PASSED_OVER["data.yaml"]
     needed = () if raw else NEEDED_KEYS
-    data = load_yaml(path, DataConfig, defaults=defaults, passed_over=passed_over, needed=needed)
+    all_defaults = {**defaults, **{key: f"{GIVEN}/{key}.parquet" for key in given}}
+    data = load_yaml(path, DataConfig, defaults=all_defaults, passed_over=passed_over, needed=needed)
     if (data.raw_reviews is None) != (data.raw_items is None):
         missing = "raw_reviews" if data.raw_reviews is None else "raw_items"
         raise ConfigError(f"{path}: {missing} is missing; raw_reviews and raw_items belong together")

@@ -16,3 +16,6 @@ warnings.filterwarnings("ignore", message="Parameter `include_sources`", categor
 warnings.filterwarnings(
     "ignore", message="Function `PipesMessageReader.expected_writer_count`", category=dg.PreviewWarning
 )
+# Links from assets to their code, in the UI.
+for name in ("Class `LocalFileCodeReference`", "Class `CodeReferencesMetadataValue`"):
+    warnings.filterwarnings("ignore", message=name, category=dg.BetaWarning)

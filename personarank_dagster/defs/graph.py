@@ -12,11 +12,12 @@ from personarank_dagster.defs.inputs.assets import (
     ground_truth,
     histories,
     personas,
-    raw_files,
     selected_personas,
 )
-from personarank_dagster.defs.platform.declarations import asset_names, check_declarations, declared
+from personarank_dagster.defs.inputs.raw_files import raw_files
+from personarank_dagster.defs.platform.declarations import GraphAsset, asset_names, check_declarations, declared
 from personarank_dagster.defs.platform.formats import OutputFormat
+from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.published_checks import asset_check
 from personarank_dagster.defs.preparation.assets import (
     item_personas,
@@ -30,8 +31,7 @@ from personarank_dagster.defs.preparation.assets import (
 from personarank_dagster.defs.ranking.assets import metrics_report, rerank_metrics, reranked_candidates
 from personarank_dagster.defs.training.assets import trained_encoder
 
-all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
-    *raw_files,
+ASSETS: tuple[GraphAsset, ...] = (
     *(reviews, items, split),
     *(item_summaries, review_aspects, item_personas, persona_selections),
     *(personas, histories, selected_personas, candidates, ground_truth),
@@ -39,11 +39,19 @@ all_assets: list[dg.AssetsDefinition | dg.SourceAsset] = [
     *(interaction_cache, persona_cache),
     *(reranked_candidates, rerank_metrics, metrics_report),
     *(key_value_lists, warehouse_lists),
-]
+)
 
-check_declarations({asset.key.path[-1]: asset for asset in all_assets if isinstance(asset, dg.AssetsDefinition)})
 
-all_checks = [asset_check(check) for asset in asset_names() for check in declared(asset).checks]
+def all_assets(mount: Mount) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+    """The graph in a code location, raw files first."""
+    assets = [asset(mount) for asset in ASSETS]
+    check_declarations({asset.key.path[-1]: asset for asset in assets})
+    return [*raw_files(mount), *assets]
+
+
+def all_checks(mount: Mount) -> list[dg.AssetChecksDefinition]:
+    """The checks of all assets in a code location, but for how old the metrics are."""
+    return [asset_check(check, mount) for asset in asset_names() for check in declared(asset).checks]
 
 
 def output_format(asset: str, schema: SchemaName) -> OutputFormat[Any]:

@@ -25,14 +25,18 @@ def write_sample_files(
 
     A file appears under its name only when it is complete; equal arguments give equal bytes.
     """
-    paths = []
-    for schema in schemas:
-        dataset = SampleDataset(schema, num_users, seed)
-        folder = Path(out_dir) / schema
-        folder.mkdir(parents=True, exist_ok=True)
-        paths += _write_item_files(folder, dataset)
-        paths += _write_user_files(folder, dataset.users())
-    return paths
+    return [
+        path
+        for schema in schemas
+        for path in write_dataset_files(Path(out_dir) / schema, schema, num_users=num_users, seed=seed)
+    ]
+
+
+def write_dataset_files(folder: Path, schema: SchemaName, *, num_users: int, seed: int) -> list[Path]:
+    """Write the files of one schema into a folder."""
+    dataset = SampleDataset(schema, num_users, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    return _write_item_files(folder, dataset) + _write_user_files(folder, dataset.users())
 
 
 def _write_item_files(folder: Path, dataset: SampleDataset) -> list[Path]:

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from personarank_dagster import __version__
 from personarank_dagster.service.messages import Readiness, Refusal, RerankAnswer, RerankRequest
 from personarank_dagster.service.settings import Limits
+from personarank_dagster.version import __version__
 
 REF = "#/components/schemas/{name}"
 TYPES = (RerankRequest, RerankAnswer, Refusal, Readiness)

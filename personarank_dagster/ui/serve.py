@@ -21,8 +21,8 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.core.origins import LOOPBACK, own_origins
+from personarank_dagster.definitions import project
 from personarank_dagster.defs.automation.instances import open_instance
-from personarank_dagster.defs.automation.launching import LOCATION, MODULE
 from personarank_dagster.defs.automation.runs import end_dead_runs
 from personarank_dagster.ui.guard import Guard
 
@@ -40,8 +40,8 @@ def serve(*, port: int, read_only: bool, public_url: str | None) -> None:
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     _check_free(port)
     with ExitStack() as stack:
-        instance = stack.enter_context(open_instance())
-        location = ModuleTarget(MODULE, None, str(Path.cwd()), LOCATION)
+        instance, mount = stack.enter_context(open_instance()), project.mount
+        location = ModuleTarget(mount.module, None, str(Path.cwd()), mount.location)
         code_server = stack.enter_context(ProxyServerManager(instance, location, "warning"))
         workspace = stack.enter_context(_workspace_file(code_server))
         if not read_only:

@@ -6,8 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -79,11 +80,18 @@ def test_a_second_ctrl_c_does_not_wait_for_what_the_first_one_puts_right(
     assert workspace.call("run", "--select", "ground_truth").code == 0
 
 
-def test_ctrl_c_ends_the_ui_with_all_its_processes(workspace: TinyWorkspace, tmp_path: Path) -> None:
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder for sockets, whose path may have a hundred characters."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_ctrl_c_ends_the_ui_with_all_its_processes(workspace: TinyWorkspace, short_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    ui = started(workspace, tmp_path, "ui", "--port", port)
+    ui = started(workspace, short_path, "ui", "--port", port)
     assert ui.stdout
     assert "end it with Ctrl-C" in ui.stdout.readline()
     ui.send_signal(signal.SIGINT)
@@ -91,7 +99,7 @@ def test_ctrl_c_ends_the_ui_with_all_its_processes(workspace: TinyWorkspace, tmp
     assert ui.returncode == 130
     assert said.splitlines()[-1].startswith("interrupted: the Dagster UI has ended")
     assert not [one for one in psutil.process_iter() if is_in(workspace.folder, one)]
-    assert not list(tmp_path.iterdir())
+    assert not list(short_path.iterdir())
 
 
 def test_a_command_that_is_no_run_says_what_it_leaves_itself(workspace: TinyWorkspace, tmp_path: Path) -> None:

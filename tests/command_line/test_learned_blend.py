@@ -109,7 +109,7 @@ def test_two_versions_are_compared_user_by_user(workspace: TinyWorkspace) -> Non
 
 def test_a_version_that_is_not_there_cannot_be_compared(workspace: TinyWorkspace) -> None:
     ended = workspace.call("compare", "amazon", "nothing", "neither")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "nothing" in ended.output
 
 

@@ -102,7 +102,7 @@ def test_a_run_asks_for_a_gpu_on_kubernetes_and_is_not_tagged_elsewhere() -> Non
 
 def test_assets_that_compute_wait_for_the_pool_and_ask_kubernetes_for_a_gpu() -> None:
     computing = {"trained_encoder", "interaction_cache", "persona_cache"}
-    for asset in (one for one in all_assets if isinstance(one, dg.AssetsDefinition)):
+    for asset in (one for one in all_assets(project.mount) if isinstance(one, dg.AssetsDefinition)):
         expected = asset.key.path[-1] in computing
         assert (asset.op.pool == "gpu") is expected
         assert (asset.op.pool == "llm") is ("llm" in SPECS[asset.key].kinds)

@@ -17,7 +17,7 @@ def job() -> dg.JobDefinition:
     resources = dict(defs.resources or {})
     selection = dg.AssetSelection.assets(*STEPS).without_checks()
     selected = dg.define_asset_job("steps", selection=selection, executor_def=dg.multiprocess_executor)
-    own = dg.Definitions(assets=all_assets, resources=resources, jobs=[selected])
+    own = dg.Definitions(assets=all_assets(project.mount), resources=resources, jobs=[selected])
     return own.resolve_job_def("steps")
 
 

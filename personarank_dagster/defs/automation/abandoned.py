@@ -6,19 +6,20 @@ from pathlib import Path
 import dagster as dg
 from upath import UPath
 
-from personarank_dagster.configuration.dataset import config_dir, dataset_names
+from personarank_dagster.configuration.dataset import dataset_names
 from personarank_dagster.configuration.out_roots import is_address
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.defs.platform.declarations import asset_names
+from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.storage.bucket import bucket_path, requests_to
 
 
-def abandoned_versions(instance: dg.DagsterInstance) -> list[tuple[str, str]]:
+def abandoned_versions(mount: Mount, instance: dg.DagsterInstance) -> list[tuple[str, str]]:
     """Places of versions, and names in them that are no dataset's, as far as this instance saw them made."""
-    names = {*dataset_names(config_dir())}
+    names = {*dataset_names(mount.datasets_folder)}
     found = {
         (str(place.parents[1]), partition)
-        for asset in map(dg.AssetKey, asset_names(partitioned=True))
+        for asset in mount.keys(asset_names(partitioned=True))
         for partition in instance.get_materialized_partitions(asset) - names
         if (place := _place_of(instance, asset, partition)) and _is_there(place)
     }

@@ -5,23 +5,30 @@ from typing import Any
 
 import dagster as dg
 
-from personarank_dagster.defs.platform.partitions import dataset_partitions
-from personarank_dagster.defs.platform.published_checks import not_checked, of_each_dataset
+from personarank_dagster.defs.platform.mounts import Mount
+from personarank_dagster.defs.platform.published_checks import mounted_check, not_checked, of_each_dataset
 from personarank_dagster.defs.platform.resources import ProjectResource
 
-METRICS = "rerank_metrics"
+METRICS, RECENT = "rerank_metrics", "metrics_are_recent"
 
 
-@dg.asset_check(
-    name="metrics_are_recent",
-    asset=METRICS,
-    partitions_def=dataset_partitions,
-    description="The metrics are not older than max_metrics_age_days of data.yaml. Evaluated by every run that makes "
-    "them and by every tick of the dataset's schedule.",
-)
-def metrics_are_recent(context: dg.AssetCheckExecutionContext, project: ProjectResource) -> dg.AssetCheckResult:
-    """Evaluate the check."""
-    return of_each_dataset(context, lambda dataset: dg.AssetCheckResult(**_evaluation(project, dataset)))
+def metrics_are_recent(mount: Mount) -> dg.AssetChecksDefinition:
+    """The check of how old metrics are."""
+    return mounted_check(
+        _evaluate,
+        mount,
+        METRICS,
+        name=RECENT,
+        description="The metrics are not older than max_metrics_age_days of data.yaml. Evaluated by every run that "
+        "makes them and by every tick of the dataset's schedule.",
+    )
+
+
+def _evaluate(context: dg.AssetCheckExecutionContext, project: ProjectResource) -> dg.AssetCheckResult:
+    def of_dataset(dataset: str) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(**_evaluation(project, dataset))
+
+    return of_each_dataset(context, project.mount.datasets, of_dataset)
 
 
 def report_age(project: ProjectResource, dataset: str, instance: dg.DagsterInstance) -> None:
@@ -33,9 +40,8 @@ def report_age(project: ProjectResource, dataset: str, instance: dg.DagsterInsta
     current = project.versions(METRICS, dataset).find_current()
     if current is None:
         return
-    check = metrics_are_recent.check_key
     evaluation = dg.AssetCheckEvaluation(
-        check.asset_key, check.name, partition=dataset, **_evaluation(project, dataset)
+        project.mount.key(METRICS), RECENT, partition=dataset, **_evaluation(project, dataset)
     )
     event = dg.DagsterEvent(
         event_type_value=dg.DagsterEventType.ASSET_CHECK_EVALUATION.value,

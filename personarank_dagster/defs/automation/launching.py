@@ -12,15 +12,14 @@ from dagster._core.execution.execute_in_process import merge_run_tags
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 
-# The name of the code location in workspace.yaml, and in the UI.
-LOCATION = "personarank_dagster"
-MODULE = f"{LOCATION}.definitions"
+from personarank_dagster.defs.platform.mounts import Mount
 
 
 def execute_job(
     defs: dg.Definitions,
     job_name: str,
     *,
+    mount: Mount,
     instance: dg.DagsterInstance,
     partition: str | None,
     assets: Sequence[dg.AssetKey],
@@ -39,8 +38,8 @@ def execute_job(
         run_config=run_config,
         tags=merge_run_tags(job, partition, tags, assets, instance, run_config),
         asset_selection=frozenset(assets),
-        remote_job_origin=_remote_origin(defs, job_name),
-        job_code_origin=_code_origin(job_name),
+        remote_job_origin=_remote_origin(defs, mount, job_name),
+        job_code_origin=_code_origin(mount, job_name),
     )
     events = []
     for event in execute_run_iterator(InMemoryJob(job), run, instance):
@@ -51,11 +50,11 @@ def execute_job(
     return dg.ExecuteInProcessResult(events, ended or run, None, job)
 
 
-def _remote_origin(defs: dg.Definitions, job_name: str) -> RemoteJobOrigin:
-    location = RegisteredCodeLocationOrigin(LOCATION)
+def _remote_origin(defs: dg.Definitions, mount: Mount, job_name: str) -> RemoteJobOrigin:
+    location = RegisteredCodeLocationOrigin(mount.location)
     return RemoteJobOrigin(RemoteRepositoryOrigin(location, defs.get_repository_def().name), job_name)
 
 
-def _code_origin(job_name: str) -> JobPythonOrigin:
-    pointer = ModuleCodePointer(MODULE, "defs", working_directory=None)
+def _code_origin(mount: Mount, job_name: str) -> JobPythonOrigin:
+    pointer = ModuleCodePointer(mount.module, "defs", working_directory=None)
     return JobPythonOrigin(job_name, RepositoryPythonOrigin(sys.executable, pointer))

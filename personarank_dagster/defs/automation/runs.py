@@ -14,8 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from personarank_dagster.core.errors import PersonarankError, UsageError, near, reason_of
 from personarank_dagster.core.quantities import told
+from personarank_dagster.defs.automation.jobs import FULL_REFRESH, REPORT, REPORT_JOB
 from personarank_dagster.defs.automation.launching import execute_job
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
+from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.provenance import Change, change_of, current_inputs
 from personarank_dagster.defs.platform.published_checks import NOT_CHECKED
@@ -23,8 +25,6 @@ from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
 from personarank_dagster.defs.platform.snapshots import content_of, take_snapshot
 from personarank_dagster.storage.process_identity import is_dead, this_process
-
-REPORT = "metrics_report"
 
 # How often a run looks whether another one was killed.
 RIVAL_SECONDS = 15.0
@@ -50,6 +50,7 @@ class Plan:
     partition: str
     reasons: Mapping[str, str]
     selected: tuple[str, ...] = ()
+    mount: Mount = field(default_factory=Mount)
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,15 @@ def plan_run(
     after it. Raises UsageError if it selects nothing or names none.
     """
     if partition == UNPARTITIONED and not current_inputs(project, take_snapshot(project, partition), REPORT):
-        return Plan(partition, {})
-    selected = _selected(defs, partition, select)
-    return Plan(partition, reasons_to_run(project, selected, partition, force=force), tuple(selected))
+        return Plan(partition, {}, mount=project.mount)
+    selected = _selected(defs, project.mount, partition, select)
+    reasons = reasons_to_run(project, selected, partition, force=force)
+    return Plan(partition, reasons, tuple(selected), project.mount)
 
 
-def check_selection(defs: dg.Definitions, select: str | None) -> None:
+def check_selection(defs: dg.Definitions, mount: Mount, select: str | None) -> None:
     """Raise UsageError if this selects nothing or names no asset, in whichever partition."""
-    _selected(defs, UNPARTITIONED, select)
+    _selected(defs, mount, UNPARTITIONED, select)
 
 
 def reasons_to_run(
@@ -145,15 +147,17 @@ def execute(
     """
     if not plan.reasons:
         return Outcome(plan)
-    unpartitioned = plan.partition == UNPARTITIONED
-    resources = {} if unpartitioned else {"progress": {"config": {"terminal": progress_bars}}}
+    unpartitioned, mount = plan.partition == UNPARTITIONED, plan.mount
+    progress = {"config": {"terminal": progress_bars}}
+    resources = {} if unpartitioned else {mount.called("progress"): progress}
     with _ending_dead_runs(instance):
         result = execute_job(
             defs,
-            "metrics_report_job" if unpartitioned else "full_refresh_job",
+            mount.called(REPORT_JOB if unpartitioned else FULL_REFRESH),
+            mount=mount,
             instance=instance,
             partition=None if unpartitioned else plan.partition,
-            assets=[dg.AssetKey(asset) for asset in plan.reasons],
+            assets=mount.keys(plan.reasons),
             run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={PROCESS_TAG: this_process()},
             on_event=_begun_assets(plan, on_asset) if on_asset else None,
@@ -166,10 +170,12 @@ def execute(
 
 
 def _begun_assets(plan: Plan, on_asset: Callable[[str], None]) -> Callable[[dg.DagsterEvent], None]:
+    assets = {plan.mount.key(asset).to_python_identifier(): asset for asset in plan.reasons}
+
     def look(event: dg.DagsterEvent) -> None:
         step = event.step_key or ""
-        if event.is_step_start and step in plan.reasons:
-            on_asset(step)
+        if event.is_step_start and step in assets:
+            on_asset(assets[step])
 
     return look
 
@@ -219,29 +225,35 @@ def _process(run: dg.DagsterRun, instance: dg.DagsterInstance) -> str:
 def observe_raw_files(project: ProjectResource, partition: str, instance: dg.DagsterInstance) -> None:
     """Record the content hash of each raw file of a dataset, so that the UI shows what is stale after a change."""
     dataset = project.dataset(partition)
-    for key, path in dataset.data.raw_files.items():
+    observed = {key: path for key, path in dataset.data.raw_files.items() if key not in dataset.given}
+    for key, path in observed.items():
         version = dg.DataVersion(content_of(dataset, f"{RAW}/{key}"))
         metadata = {"path": dg.MetadataValue.path(str(path))}
         tags = {DATA_VERSION_TAG: version.value}
         instance.report_runless_asset_event(
-            dg.AssetObservation([RAW, key], partition=partition, metadata=metadata, tags=tags)
+            dg.AssetObservation(project.mount.key(f"{RAW}/{key}"), partition=partition, metadata=metadata, tags=tags)
         )
 
 
-def _selected(defs: dg.Definitions, partition: str, select: str | None) -> list[str]:
+def _selected(defs: dg.Definitions, mount: Mount, partition: str, select: str | None) -> list[str]:
     """Selected assets of this partition (or those without partitions), in the order of the graph."""
     graph = defs.resolve_asset_graph()
     names = asset_names(partitioned=partition != UNPARTITIONED)
     if select is None:
         return names
-    _check_names(select, [key.to_user_string() for key in graph.get_all_asset_keys()])
+    _check_names(select, [_short(mount, key) for key in graph.get_all_asset_keys()])
     try:
-        keys = dg.AssetSelection.from_string(_selection_syntax(select)).resolve(graph)
+        keys = dg.AssetSelection.from_string(_selection_syntax(mount, select)).resolve(graph)
     except dg.DagsterError as error:
         raise UsageError(f"--select {select}: {reason_of(error)}") from error
-    if not any(key.to_user_string() in asset_names() for key in keys):
+    if not any(_short(mount, key) in asset_names() for key in keys):
         raise UsageError(f"--select {select}: selects no asset; the assets are {', '.join(asset_names())}")
-    return [name for name in names if dg.AssetKey(name) in keys]
+    return [name for name in names if mount.key(name) in keys]
+
+
+def _short(mount: Mount, key: dg.AssetKey) -> str:
+    """The asset's name, without the prefix of all of them."""
+    return key.to_user_string().removeprefix("".join(f"{part}/" for part in mount.key_prefix))
 
 
 def _check_names(select: str, known: list[str]) -> None:
@@ -255,11 +267,13 @@ def _check_names(select: str, known: list[str]) -> None:
         )
 
 
-def _selection_syntax(select: str) -> str:
+def _selection_syntax(mount: Mount, select: str) -> str:
     """Dagster's selection syntax; bare names joined by commas, like `personas,trained_encoder+`, are put into it."""
     if ":" in select:
         return select
-    return " or ".join(NAME.sub(lambda name: f'key:"{name[0]}"', part) for part in select.split(","))
+    return " or ".join(
+        NAME.sub(lambda name: f'key:"{mount.key(name[0]).to_user_string()}"', part) for part in select.split(",")
+    )
 
 
 def _check_result(evaluation: AssetCheckEvaluation) -> CheckResult:

@@ -6,48 +6,50 @@ from functools import lru_cache
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_schedule
 
-from personarank_dagster.configuration.dataset import config_dir, dataset_names, load_schedule, reads_enabled
+from personarank_dagster.configuration.dataset import load_schedule, reads_enabled
 from personarank_dagster.configuration.settings import ScheduleConfig
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.automation.due import scheduled_run
-from personarank_dagster.defs.automation.jobs import DATASET_JOBS
-from personarank_dagster.defs.platform.partitions import dataset_partitions
+from personarank_dagster.defs.automation.jobs import dataset_jobs
+from personarank_dagster.defs.platform.declarations import with_resources
+from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.resources import ProjectResource
 
 
-def dataset_schedule(dataset: str, settings: ScheduleConfig) -> dg.ScheduleDefinition:
+def dataset_schedule(mount: Mount, dataset: str, settings: ScheduleConfig) -> dg.ScheduleDefinition:
     """The schedule of a dataset: a run of its partition, or a skip with the reason. Raises ConfigError for cron."""
     if not is_valid_cron_schedule(settings.cron):
         raise ConfigError(
-            f"{config_dir() / dataset / 'schedule.yaml'}: cron must be a cron expression of five fields that can "
-            f"come true, like '0 3 * * *', got {settings.cron!r}"
+            f"{mount.datasets_folder / dataset / 'schedule.yaml'}: cron must be a cron expression of five fields "
+            f"that can come true, like '0 3 * * *', got {settings.cron!r}"
         )
-    job = DATASET_JOBS[settings.job]
+    job = dataset_jobs()[settings.job]
 
-    @dg.schedule(
-        name=schedule_name(dataset),
-        job=job,
+    def tick(context: dg.ScheduleEvaluationContext, project: ProjectResource) -> dg.RunRequest | dg.SkipReason:
+        return scheduled_run(project, dataset, job.assets, context.instance)
+
+    given = with_resources(tick, mount)
+    return dg.schedule(
+        name=mount.called(schedule_name(dataset)),
+        job_name=mount.called(job.name),
         cron_schedule=settings.cron,
         execution_timezone=settings.timezone,
         default_status=_status(settings.enabled),
         description=f"Runs {job.name} for {dataset}, of which only what is stale, and skips where nothing is. "
         f"Set in configs/{dataset}/schedule.yaml.",
         tags={"dataset": dataset},
-    )
-    def schedule(context: dg.ScheduleEvaluationContext, project: ProjectResource) -> dg.RunRequest | dg.SkipReason:
-        return scheduled_run(project, dataset, job.selection, context.instance)
-
-    return schedule
+        required_resource_keys=given.keys,
+    )(given.body)
 
 
-def failing_schedule(datasets: Sequence[str], problem: str) -> dg.ScheduleDefinition:
+def failing_schedule(mount: Mount, datasets: Sequence[str], problem: str) -> dg.ScheduleDefinition:
     """A schedule that is on if a file can be read as far as that, or by the UI, and whose ticks then fail."""
 
     @dg.schedule(
-        name=schedule_name(datasets[0]),
-        job=DATASET_JOBS[ScheduleConfig().job],
+        name=mount.called(schedule_name(datasets[0])),
+        job_name=mount.called(ScheduleConfig().job),
         cron_schedule=ScheduleConfig().cron,
-        default_status=_status(any(reads_enabled(config_dir(), dataset) for dataset in datasets)),
+        default_status=_status(any(reads_enabled(mount.datasets_folder, dataset) for dataset in datasets)),
         description=f"Runs nothing until this is mended: {problem}",
         tags={"dataset": datasets[0]},
     )
@@ -61,9 +63,9 @@ def _status(enabled: bool) -> dg.DefaultScheduleStatus:
     return dg.DefaultScheduleStatus.RUNNING if enabled else dg.DefaultScheduleStatus.STOPPED
 
 
-def schedule_problem(dataset: str) -> str:
+def schedule_problem(mount: Mount, dataset: str) -> str:
     """What is wrong with the schedule.yaml of a dataset; empty if nothing is."""
-    schedule = _schedule(_by_schedule(tuple(dataset_partitions.get_partition_keys()))[schedule_name(dataset)])
+    schedule = _schedule(mount, _by_schedule(tuple(mount.datasets))[schedule_name(dataset)])
     return "" if isinstance(schedule, dg.ScheduleDefinition) else str(schedule)
 
 
@@ -72,12 +74,12 @@ def schedule_name(dataset: str) -> str:
     return f"{dataset.replace('-', '_')}_schedule"
 
 
-def dataset_schedules(datasets: Sequence[str]) -> list[dg.ScheduleDefinition]:
+def dataset_schedules(mount: Mount, datasets: Sequence[str]) -> list[dg.ScheduleDefinition]:
     """The schedules of all datasets; what breaks a rule costs its own schedule alone.
 
     Datasets whose schedules would have one name share one that fails.
     """
-    return [_or_failing(names) for names in _by_schedule(tuple(datasets)).values()]
+    return [_or_failing(mount, names) for names in _by_schedule(tuple(datasets)).values()]
 
 
 # For the problems of ten thousand datasets it is asked ten thousand times.
@@ -89,21 +91,18 @@ def _by_schedule(datasets: tuple[str, ...]) -> dict[str, list[str]]:
     return found
 
 
-def _or_failing(datasets: list[str]) -> dg.ScheduleDefinition:
-    schedule = _schedule(datasets)
-    return failing_schedule(datasets, str(schedule)) if isinstance(schedule, ConfigError) else schedule
+def _or_failing(mount: Mount, datasets: list[str]) -> dg.ScheduleDefinition:
+    schedule = _schedule(mount, datasets)
+    return failing_schedule(mount, datasets, str(schedule)) if isinstance(schedule, ConfigError) else schedule
 
 
-def _schedule(datasets: list[str]) -> dg.ScheduleDefinition | ConfigError:
+def _schedule(mount: Mount, datasets: list[str]) -> dg.ScheduleDefinition | ConfigError:
     if len(datasets) > 1:
         return ConfigError(
-            f"{config_dir()}: datasets must differ in more than - and _, got {', '.join(datasets)}, whose schedules "
-            f"would all be called {schedule_name(datasets[0])}; until a folder is renamed they have none"
+            f"{mount.datasets_folder}: datasets must differ in more than - and _, got {', '.join(datasets)}, whose "
+            f"schedules would all be called {schedule_name(datasets[0])}; until a folder is renamed they have none"
         )
     try:
-        return dataset_schedule(datasets[0], load_schedule(config_dir(), datasets[0]))
+        return dataset_schedule(mount, datasets[0], load_schedule(mount.datasets_folder, datasets[0]))
     except ConfigError as error:
         return error
-
-
-schedules = dataset_schedules(dataset_names(config_dir()))

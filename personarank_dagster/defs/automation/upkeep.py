@@ -10,11 +10,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from personarank_dagster.configuration.dataset import config_dir, dataset_names, listed
+from personarank_dagster.configuration.dataset import dataset_names, listed
 from personarank_dagster.configuration.out_roots import is_address
 from personarank_dagster.core.errors import PersonarankError, StorageError, UsageError, near
 from personarank_dagster.defs.automation.abandoned import abandoned_versions
-from personarank_dagster.defs.automation.runs import DATA_VERSION_TAG, REPORT, end_dead_runs
+from personarank_dagster.defs.automation.jobs import REPORT
+from personarank_dagster.defs.automation.runs import DATA_VERSION_TAG, end_dead_runs
 from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.kept_vectors import retire_vectors, sweep_vectors
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
@@ -90,7 +91,7 @@ def stores(project: ProjectResource, asset: str | None, partitions: tuple[str, .
         raise UsageError(
             f"unknown asset {asset}; {near(asset, asset_names())}the assets are {', '.join(asset_names())}"
         )
-    names = dataset_names(config_dir())
+    names = dataset_names(project.mount.datasets_folder)
     if unknown := [name for name in partitions if name not in (*names, UNPARTITIONED, "all")]:
         raise UsageError(
             f"unknown partition {', '.join(unknown)}; {near(unknown[0], names)}the datasets are {listed(names)}"
@@ -124,7 +125,7 @@ def roll_back(
         project.outputs(partition).refresh_links()
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
-            store.asset,
+            project.mount.key(store.asset),
             partition=partition,
             description=f"rolled back to version {chosen.name}",
             metadata={"version": chosen.name, "path": dg.MetadataValue.path(chosen.address)},
@@ -170,7 +171,7 @@ def treat(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treate
         for run_id in end_dead_runs(instance)
     ]
     treated += [Treated(problem, "mend the file", open=True) for problem in project.problems()]
-    treated += _abandoned(instance)
+    treated += _abandoned(project, instance)
     for store in stores(project, None, ()):
         treated += [Treated(f"{path}: left by a killed process", "removed it") for path in store.sweep()]
         treated += _mend_pointer(store)
@@ -187,14 +188,14 @@ def treat(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treate
     return treated
 
 
-def _abandoned(instance: dg.DagsterInstance) -> list[Treated]:
+def _abandoned(project: ProjectResource, instance: dg.DagsterInstance) -> list[Treated]:
     return [
         Treated(
             f"{folder}: has versions of {name}, which is no dataset any more",
             f"{_removal(folder, name)}; a dataset called {name} with that out_root has them again",
             open=True,
         )
-        for folder, name in abandoned_versions(instance)
+        for folder, name in abandoned_versions(project.mount, instance)
     ]
 
 
@@ -203,14 +204,13 @@ def _removal(folder: str, name: str) -> str:
     return f"remove {every} from the store" if is_address(folder) else f"`rm -r {every}` removes them"
 
 
-def tidy() -> None:
+def tidy(project: ProjectResource) -> None:
     """Put right what an interrupted command leaves, of what takes no time; a training is kept, to be continued."""
-    project = ProjectResource()
     with suppress(PersonarankError):
         if os.environ.get("DAGSTER_HOME"):
             with dg.DagsterInstance.get() as instance:
                 end_dead_runs(instance, interrupted=True)
-        for name in dataset_names(config_dir()):
+        for name in dataset_names(project.mount.datasets_folder):
             sweep_scratch(project.dataset(name).data.out_root / "scratch")
             sweep_vectors(project.outputs(name))
         for store in stores(project, None, ()):

@@ -1,7 +1,6 @@
 """The assets of the inputs: the raw files, as observable sources, and a table of each kind of row."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -12,57 +11,17 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.data_checks import ASPECTS_READ, HELD_OUT_ASPECTS
-from personarank_dagster.core.errors import PersonarankError
 from personarank_dagster.defs.inputs.checks import checks_of
 from personarank_dagster.defs.inputs.pictures import distributions
-from personarank_dagster.defs.platform.declarations import RAW, bad_row_rules, graph_asset
+from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset
 from personarank_dagster.defs.platform.formats import TableFormat
-from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.resources import ProjectResource
-from personarank_dagster.defs.platform.snapshots import content_of
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.preparation.split import split_of_table
 from personarank_dagster.preparation.tables import interactions_of
 from personarank_dagster.raw import ingestion
 from personarank_dagster.raw.files import RawFiles
 from personarank_dagster.raw.ingestion import Ingested
-
-RAW_DESCRIPTIONS = {
-    "persona": "Personas of every item.",
-    "item_summary": "Summaries of every item, for histories and personas that lack them.",
-    "loo_history": "Histories of every user without the held-out interaction.",
-    "aspects": "Aspects of every review, for histories that lack them.",
-    "selected": "Selections: which persona of an item a judge chose for a user.",
-    "candidates": "The retriever's list of every user.",
-    "gt": "The held-out item(s) of every user.",
-    "reviews": "Who reviewed what: the activity and popularity behind the scenarios.",
-    "raw_reviews": "Reviews as they were downloaded, of which all other files are made.",
-    "raw_items": "What the source says of every item.",
-}
-
-
-def _raw_file(key: str) -> dg.SourceAsset:
-    @dg.observable_source_asset(
-        key=[RAW, key],
-        partitions_def=dataset_partitions,
-        group_name="raw_files",
-        automation_condition=dg.AutomationCondition.on_cron("*/5 * * * *"),
-        description=f"{RAW_DESCRIPTIONS[key]} The file `{key}` of data.yaml; its data version is a content hash.",
-    )
-    def raw_file(project: ProjectResource) -> dg.DataVersionsByPartition:
-        found: dict[str, str | dg.DataVersion] = {}
-        for name in dataset_partitions.get_partition_keys():
-            # A dataset that cannot be read costs no other; its own runs and the sensor say why.
-            with suppress(PersonarankError):
-                dataset = project.dataset(name)
-                if key in dataset.data.raw_files:
-                    found[name] = content_of(dataset, f"{RAW}/{key}")
-        return dg.DataVersionsByPartition(found)
-
-    return raw_file
-
-
-raw_files = [_raw_file(key) for key in RAW_DESCRIPTIONS]
 
 
 @graph_asset(

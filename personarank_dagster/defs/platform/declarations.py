@@ -17,7 +17,7 @@ from personarank_dagster.configuration.settings import RAW_FILE_KEYS
 from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA, SchemaName
 from personarank_dagster.defs.platform.columns import COLUMN_SCHEMA, described_by_schema
 from personarank_dagster.defs.platform.formats import OutputFormat
-from personarank_dagster.defs.platform.partitions import dataset_partitions
+from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.retries import RETRIES, retried_if_passing
 
 RAW = "raw"
@@ -30,9 +30,6 @@ GPU_STEP: Mapping[str, Any] = {"pool": "gpu", "op_tags": GPU_POD}
 
 # So many stages ask a language model at a time.
 LLM_STEP: Mapping[str, Any] = {"pool": "llm"}
-
-# Whom the UI names; put your own team here.
-OWNERS = ["team:recommendation"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,7 @@ class Declaration:
     """
 
     name: str
+    group: str
     upstream: tuple[str, ...]
     raw: tuple[str, ...]
     optional_raw: tuple[str, ...]
@@ -133,6 +131,20 @@ def asset_names(*, partitioned: bool | None = None) -> list[str]:
     return sorted((name for name, one in _declared.items() if partitioned in (None, one.partitioned)), key=depth)
 
 
+def names_in(*groups: str, partitioned: bool | None = None) -> list[str]:
+    """Those of `asset_names` that are in one of the groups."""
+    return [name for name in asset_names(partitioned=partitioned) if _declared[name].group in groups]
+
+
+def names_after(name: str, *, partitioned: bool | None = None) -> list[str]:
+    """Those of `asset_names` that are made from this one, however far away, after it itself."""
+    after = {name}
+    for one in asset_names():
+        if not after.isdisjoint(_declared[one].upstream):
+            after.add(one)
+    return [one for one in asset_names(partitioned=partitioned) if one in after]
+
+
 def check_declarations(assets: Mapping[str, object]) -> None:
     """Raise ValueError if graph and declarations differ, or if an asset names what is not there."""
     if assets.keys() != _declared.keys():
@@ -161,6 +173,10 @@ def no_settings(config: DatasetConfig) -> Mapping[str, object]:
     return {}
 
 
+# An asset of the graph, in the code location that has this mount.
+GraphAsset = Callable[[Mount], dg.AssetsDefinition]
+
+
 def graph_asset(
     *,
     group: str,
@@ -177,12 +193,13 @@ def graph_asset(
     code_version: str = "1",
     wanted: Callable[[DatasetConfig], bool] = lambda config: True,
     **options: Any,
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+) -> Callable[[Callable[..., Any]], GraphAsset]:
     """Declare the decorated function as an asset, with what all assets of the graph share unless options say else."""
 
-    def declare(body: Callable[..., Any]) -> dg.AssetsDefinition:
+    def declare(body: Callable[..., Any]) -> GraphAsset:
         declaration = Declaration(
             name=body.__name__,
+            group=group,
             upstream=_assets_among(body),
             raw=raw,
             optional_raw=optional_raw,
@@ -197,22 +214,75 @@ def graph_asset(
             partitioned="partitions_def" not in options,
             wanted=wanted,
         )
-        shared: dict[str, Any] = {
-            "partitions_def": dataset_partitions,
-            "code_version": code_version,
-            "deps": [dg.AssetKey([RAW, key]) for key in (*raw, *optional_raw)],
-            "metadata": _column_schema(declaration),
-            "owners": OWNERS,
-            "retry_policy": RETRIES,
-            "automation_condition": _eager_without(instead),
-        }
-        asset: dg.AssetsDefinition = dg.asset(group_name=group, kinds=kinds, **(shared | options))(
-            _where_made(retried_if_passing()(body))
-        )
         _declared[declaration.name] = declaration
-        return asset
+        return lambda mount: _mounted(declaration, body, mount, {"kinds": kinds, **options})
 
     return declare
+
+
+def _mounted(
+    declaration: Declaration, body: Callable[..., Any], mount: Mount, options: dict[str, Any]
+) -> dg.AssetsDefinition:
+    """The asset in a code location: under its keys, with the resources that it has there."""
+    made: dict[str, Any] = {
+        "name": declaration.name,
+        "key_prefix": mount.key_prefix or None,
+        "group_name": mount.group_of(declaration.group),
+        "partitions_def": mount.partitions,
+        "code_version": declaration.code_version,
+        "deps": mount.keys(f"{RAW}/{key}" for key in (*declaration.raw, *declaration.optional_raw)),
+        "metadata": _column_schema(declaration) | _link(body),
+        "owners": [*mount.owners],
+        "tags": dict(mount.tags),
+        "retry_policy": RETRIES,
+        "automation_condition": _eager_without(mount.keys(declaration.instead)),
+        "io_manager_key": mount.called("io_manager"),
+        **options,
+        "ins": _inputs(declaration, mount, options.get("ins", {})),
+    }
+    if made.get("pool") == GPU_STEP["pool"]:
+        made["pool"] = mount.pool
+    given = with_resources(_where_made(retried_if_passing()(body)), mount)
+    asset: dg.AssetsDefinition = dg.asset(**made, required_resource_keys=given.keys)(given.body)
+    return asset
+
+
+def _link(body: Callable[..., Any]) -> dict[str, Any]:
+    """The link of the UI to the code; Dagster's own would be to what is wrapped around the function."""
+    file, line = inspect.getsourcefile(body), inspect.getsourcelines(body)[1]
+    reference = dg.LocalFileCodeReference(file_path=str(file), line_number=line)
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def _inputs(declaration: Declaration, mount: Mount, options: Mapping[str, dg.AssetIn]) -> dict[str, dg.AssetIn]:
+    mapping = {name: one.partition_mapping for name, one in options.items()}
+    return {
+        name: dg.AssetIn(key=mount.key(name), partition_mapping=mapping.get(name)) for name in declaration.upstream
+    }
+
+
+@dataclass(frozen=True)
+class Given:
+    """A function of a context and other inputs, and the resources of the code location that it looks up there."""
+
+    body: Callable[..., Any]
+    keys: set[str]
+
+
+def with_resources(body: Callable[..., Any], mount: Mount) -> Given:
+    """Give a function the resources that it names by those of the mount: two graphs have a `project` each."""
+    signature = inspect.signature(body)
+    keys = {one.name: mount.called(one.name) for one in signature.parameters.values() if _is_resource(one.annotation)}
+
+    @wraps(body)
+    def run(context: Any, *args: Any, **kwargs: Any) -> Any:
+        resources = {name: getattr(context.resources, key) for name, key in keys.items()}
+        return body(context, *args, **kwargs, **resources)
+
+    others = [one for name, one in signature.parameters.items() if name not in keys]
+    run.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
+    run.__annotations__ = {name: one for name, one in body.__annotations__.items() if name not in keys}
+    return Given(run, {*keys.values()})
 
 
 # What an asset hands over in a dataset that does not have it; nothing is published.
@@ -233,7 +303,7 @@ def _where_made(body: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _eager_without(instead: tuple[str, ...]) -> dg.AutomationCondition[Any]:
+def _eager_without(instead: list[dg.AssetKey]) -> dg.AutomationCondition[Any]:
     """Make an asset anew when what it is made from changed, without waiting for what a dataset may not have."""
     missing = dg.AutomationCondition.any_deps_missing()
     eager = dg.AutomationCondition.eager()

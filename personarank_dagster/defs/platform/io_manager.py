@@ -1,6 +1,6 @@
 """The IO manager: every output is a version, published whole; every input is the version that the run sees."""
 
-from typing import Any, get_args
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -10,7 +10,8 @@ from pydantic import PrivateAttr
 from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.quantities import with_units
 from personarank_dagster.defs.platform.columns import described
-from personarank_dagster.defs.platform.declarations import declared
+from personarank_dagster.defs.platform.declarations import asset_names, declared
+from personarank_dagster.defs.platform.neighbours import frames_for_others, is_lazy
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.retries import retried_if_passing
@@ -67,36 +68,52 @@ class VersionedIOManager(dg.ConfigurableIOManager):
         _retire(store, outputs.keep)
         context.add_output_metadata(_metadata(version))
 
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Let go of what assets of others have read, which publish elsewhere."""
+        for in_use in (one for opened in self._in_use.values() for one in opened):
+            in_use.close()
+        self._in_use.clear()
+
     @retried_if_passing()
     def load_input(self, context: dg.InputContext) -> Any:
         """Read the version that the run sees, or those of all partitions as a dict where the input spans several.
 
         None for an input that its asset does not read in this dataset, an empty one where the dataset has none.
+        Assets of others get frames, see `frames_for_others`.
         """
-        asset, sight = context.asset_key.path[-1], Sight.of(self.project, context)
+        asset, reader = context.asset_key.path[-1], self._reader(context)
+        if reader is None:
+            return frames_for_others(self.project, context, lambda version: self._keep(context, "", version))
+        sight = Sight.of(self.project, context)
         if sight.snapshot.dataset and context.dagster_type.kind == DagsterTypeKind.NULLABLE:
-            if asset not in declared(context.op_def.name).reads(sight.snapshot.dataset):
+            if asset not in declared(reader).reads(sight.snapshot.dataset):
                 return None
         elif sight.snapshot.dataset and not declared(asset).is_made(sight.snapshot.dataset):
             # Of the type that the step expects; its asset is not made there either.
             return context.dagster_type.typing_type()
         spans = sight.snapshot.partition == UNPARTITIONED and declared(asset).partitioned
-        found = {name: self._open(context, sight, version) for name, version in sight.versions(asset).items()}
+        partition = sight.snapshot.partition
+        found = {name: self._keep(context, partition, one) for name, one in sight.versions(asset).items()}
         if spans:
             return {version.manifest.partition: self._read(context, sight, version) for version in found.values()}
         return self._read(context, sight, found[asset])
 
-    def _open(self, context: dg.InputContext, sight: Sight, version: Version) -> Version:
+    def _reader(self, context: dg.InputContext) -> str | None:
+        """The asset of the graph that reads; None for one of others."""
+        names = {self.project.mount.key(name).to_python_identifier(): name for name in asset_names()}
+        return names.get(context.op_def.name)
+
+    def _keep(self, context: dg.InputContext, partition: str, version: Version) -> Version:
         """Keep a version from being removed before the step has published."""
         in_use = version.hold()
-        self._in_use.setdefault((context.op_def.name, sight.snapshot.partition), []).append(in_use)
+        self._in_use.setdefault((context.op_def.name, partition), []).append(in_use)
         return in_use.version
 
     def _read(self, context: dg.InputContext, sight: Sight, version: Version) -> Any:
         """Read lazily where the annotation says LazyFrame, and only the `columns` of the metadata of the input."""
         asset, partition = version.manifest.asset, version.manifest.partition
         columns = (context.definition_metadata or {}).get("columns")
-        lazy = _is_lazy(context.dagster_type.typing_type)
+        lazy = is_lazy(context.dagster_type.typing_type)
         own = partition == sight.snapshot.partition
         form = (sight.snapshot.outputs if own else self.project.outputs(partition)).format(asset)
         value = form.read(version.directory, lazy=lazy or columns is not None)
@@ -143,11 +160,6 @@ def _event(context: dg.OutputContext, evaluation: dg.AssetCheckEvaluation) -> dg
         step_key=context.step_key,
         event_specific_data=evaluation,
     )
-
-
-def _is_lazy(annotation: Any) -> bool:
-    """Whether an input is annotated as LazyFrame, or as a dict of them by partition."""
-    return pl.LazyFrame in (annotation, *get_args(annotation))
 
 
 def _metadata(version: Version) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a check is given, and how Dagster sees it: a verdict that a version has, or a look at it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import PersonarankError
 from personarank_dagster.core.quantities import with_units
 from personarank_dagster.core.validation import Limits
-from personarank_dagster.defs.platform.declarations import Check, Found, asset_names, declared
-from personarank_dagster.defs.platform.partitions import dataset_partitions
+from personarank_dagster.defs.platform.declarations import Check, Found, asset_names, declared, with_resources
+from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
 from personarank_dagster.defs.platform.snapshots import Sight, take_snapshot
 from personarank_dagster.storage.versions import Staged, Version
@@ -91,17 +91,9 @@ def data_limits(config: DatasetConfig) -> Limits:
     )
 
 
-def asset_check(check: Check) -> dg.AssetChecksDefinition:
+def asset_check(check: Check, mount: Mount) -> dg.AssetChecksDefinition:
     """The check in Dagster, for each dataset. A blocking one says what the verdict of the version is."""
 
-    @dg.asset_check(
-        name=check.name,
-        asset=check.asset,
-        additional_deps=list(check.needs),
-        partitions_def=dataset_partitions,
-        blocking=check.blocking,
-        description=check.description,
-    )
     def evaluate(
         context: dg.AssetCheckExecutionContext, project: ProjectResource, gpu: GpuResource
     ) -> dg.AssetCheckResult:
@@ -111,13 +103,36 @@ def asset_check(check: Check) -> dg.AssetChecksDefinition:
             severity = found.severity or check.severity
             return dg.AssetCheckResult(passed=found.passed, severity=severity, metadata=with_units(found.numbers))
 
-        return of_each_dataset(context, of_dataset)
+        return of_each_dataset(context, project.mount.datasets, of_dataset)
 
-    return evaluate
+    return mounted_check(
+        evaluate,
+        mount,
+        check.asset,
+        name=check.name,
+        additional_deps=mount.keys(check.needs),
+        blocking=check.blocking,
+        description=check.description,
+    )
+
+
+def mounted_check(
+    evaluate: Callable[..., dg.AssetCheckResult], mount: Mount, asset: str, **options: Any
+) -> dg.AssetChecksDefinition:
+    """A check of an asset in a code location, for each dataset."""
+    given = with_resources(evaluate, mount)
+    return dg.asset_check(
+        asset=mount.key(asset),
+        partitions_def=mount.partitions,
+        required_resource_keys=given.keys,
+        **options,
+    )(given.body)
 
 
 def of_each_dataset(
-    context: dg.AssetCheckExecutionContext, evaluate: Callable[[str], dg.AssetCheckResult]
+    context: dg.AssetCheckExecutionContext,
+    datasets: Sequence[str],
+    evaluate: Callable[[str], dg.AssetCheckResult],
 ) -> dg.AssetCheckResult:
     """The evaluation of the run's dataset; where the run has none, those of all datasets, and one of all of them.
 
@@ -125,7 +140,7 @@ def of_each_dataset(
     """
     if context.has_partition_key:
         return evaluate(context.partition_key)
-    results = {name: _or_the_reason(evaluate, name) for name in dataset_partitions.get_partition_keys()}
+    results = {name: _or_the_reason(evaluate, name) for name in datasets}
     for name, result in results.items():
         context.instance.report_dagster_event(_evaluation(context, name, result), run_id=context.run.run_id)
     failed = [one for one in results.values() if not one.passed and one.severity == dg.AssetCheckSeverity.ERROR]

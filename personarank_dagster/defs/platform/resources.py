@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from personarank_dagster.configuration.dataset import DatasetConfig, config_dir, load_dataset
-from personarank_dagster.configuration.out_roots import shared_out_root
+from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import Precision
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.outputs import Outputs
-from personarank_dagster.defs.platform.partitions import UNPARTITIONED, dataset_partitions
+from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.storage.versions import VersionStore
 
 if TYPE_CHECKING:
@@ -31,17 +31,19 @@ KEEP_ALL = 10**9
 
 
 class ProjectResource(dg.ConfigurableResource[Any]):
-    """The configured datasets and where their outputs are kept. Set by the environment, not by run config."""
+    """The configured datasets and where their outputs are kept. Set by the mount, not by run config."""
+
+    mount: dg.ResourceDependency[Mount]
 
     def dataset(self, name: str) -> DatasetConfig:
         """Configuration of one dataset, read anew, so that an edit counts in the next step."""
-        return load_dataset(config_dir(), name)
+        return self.mount.dataset(name)
 
     def outputs(self, partition: str) -> Outputs:
         """Outputs of a dataset, or of what belongs to none; of those as many are kept as of the most of a dataset."""
         if partition == UNPARTITIONED:
             keep = max((outputs.keep for outputs in self.all_outputs().values()), default=KEEP_ALL)
-            shared = shared_out_root(config_dir())
+            shared = self.mount.shared_outputs()
             return Outputs(partition, shared.folder, shared.bucket, keep)
         config = self.dataset(partition)
         return Outputs(partition, config.data.out_root, config.bucket, config.data.keep, config.data.schema)
@@ -49,7 +51,7 @@ class ProjectResource(dg.ConfigurableResource[Any]):
     def all_outputs(self) -> dict[str, Outputs]:
         """Outputs of every dataset whose files can be read: one that breaks a rule costs itself alone."""
         found: dict[str, Outputs] = {}
-        for name in dataset_partitions.get_partition_keys():
+        for name in self.mount.datasets:
             with suppress(ConfigError):
                 found[name] = self.outputs(name)
         return found
@@ -57,7 +59,7 @@ class ProjectResource(dg.ConfigurableResource[Any]):
     def problems(self) -> list[str]:
         """What is wrong with the files of the datasets that cannot be read."""
         found: list[str] = []
-        for name in dataset_partitions.get_partition_keys():
+        for name in self.mount.datasets:
             try:
                 self.dataset(name)
             except ConfigError as error:

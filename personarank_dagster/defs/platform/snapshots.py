@@ -32,6 +32,7 @@ BASE_MODEL, CACHE_MODEL = "model/st_path", "model/model"
 EXTERNAL = "external/"
 PROMPT = "prompt"
 
+# Of a run with two graphs each has its own.
 MARK = "personarank/snapshot"
 
 
@@ -82,26 +83,31 @@ def begun_with(
     project: ProjectResource, instance: dg.DagsterInstance, run: dg.DagsterRun, partition: str
 ) -> Snapshot:
     """What a run began with: as it was recorded, or recorded now by its first step."""
-    known = _memory.get(run.run_id)
+    mark = "/".join(filter(None, (MARK, project.mount.namespace)))
+    known = _memory.get((run.run_id, mark))
     if known is None or known.partition != partition:
-        found = _recorded(instance, run.run_id)
+        found = _recorded(instance, run.run_id, mark)
         if found is None:
-            _record(instance, run, take_snapshot(project, partition))
-            found = _recorded(instance, run.run_id)
+            _record(instance, run, take_snapshot(project, partition), mark)
+            found = _recorded(instance, run.run_id, mark)
         assert found is not None
         # The log keeps it; this saves a process from reading it for every input and output.
-        _memory.clear()
-        _memory[run.run_id] = known = found
+        for old in [one for one in _memory if one[0] != run.run_id]:
+            del _memory[old]
+        _memory[run.run_id, mark] = known = found
     return known
 
 
-_memory: dict[str, Snapshot] = {}
+# By run, and by the mark of the graph.
+_memory: dict[tuple[str, str], Snapshot] = {}
 
 
 def content_of(config: DatasetConfig, name: str) -> str:
     """Content of a raw file, a model or other files of a dataset as it is now, by its name in a snapshot."""
     kind, _, key = name.partition("/")
     if kind == RAW:
+        if key in config.given and not config.data.raw_files[key].exists():
+            return ""
         return parts_version(config.data.raw_files[key], _hashes(config))
     if kind == PROMPT and config.prepare:
         return content_hash(load_prompts(config.prepare.prompts)[key].text)
@@ -154,20 +160,20 @@ def _of_all_partitions(project: ProjectResource) -> dict[str, str]:
     return found
 
 
-def _record(instance: dg.DagsterInstance, run: dg.DagsterRun, snapshot: Snapshot) -> None:
+def _record(instance: dg.DagsterInstance, run: dg.DagsterRun, snapshot: Snapshot, mark: str) -> None:
     content = msgspec.json.encode(snapshot, enc_hook=str).decode()
     instance.report_engine_event(
         "What this run begins with: settings, contents, versions.",
         run,
-        EngineEventData(metadata={MARK: dg.MetadataValue.text(content)}),
+        EngineEventData(metadata={mark: dg.MetadataValue.text(content)}),
     )
 
 
-def _recorded(instance: dg.DagsterInstance, run_id: str) -> Snapshot | None:
+def _recorded(instance: dg.DagsterInstance, run_id: str, mark: str) -> Snapshot | None:
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
         data: Any = entry.dagster_event.event_specific_data if entry.dagster_event else None
-        if data and MARK in (data.metadata or {}):
-            return msgspec.json.decode(data.metadata[MARK].value, type=Snapshot, dec_hook=lambda _, text: Path(text))
+        if data and mark in (data.metadata or {}):
+            return msgspec.json.decode(data.metadata[mark].value, type=Snapshot, dec_hook=lambda _, text: Path(text))
     return None
 
 

@@ -9,14 +9,15 @@ import dagster as dg
 import msgspec
 
 from personarank_dagster.configuration.dataset import DatasetConfig
+from personarank_dagster.core.errors import InputError
 from personarank_dagster.core.quantities import with_units
-from personarank_dagster.defs.platform.declarations import Declaration, declared
+from personarank_dagster.defs.platform.declarations import RAW, Declaration, declared
 from personarank_dagster.defs.platform.figures import Draw, drawn
 from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.provenance import provenance
 from personarank_dagster.defs.platform.published_checks import CPU, Published
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
-from personarank_dagster.defs.platform.snapshots import Sight, Snapshot, check_contents, model_of
+from personarank_dagster.defs.platform.snapshots import Sight, Snapshot, check_contents, content_of, model_of
 from personarank_dagster.raw.bad_lines import write_quarantine
 from personarank_dagster.raw.files import RawFiles
 from personarank_dagster.storage.manifests import Provenance, Verdict
@@ -40,13 +41,15 @@ class Step:
 
     context: dg.AssetExecutionContext
     sight: Sight
-    # Contents of models of the hub that were pinned by this step, by their names.
+    # Contents by their names that this step found, and no run begins with: of models of the hub that it pinned, and
+    # of raw files that the same run may have made of assets of others.
     pinned: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, context: dg.AssetExecutionContext, project: ProjectResource) -> "Step":
         """The step that is running. Raises InputError if what it reads is not what the run began with."""
         step = cls(context, Sight.of(project, context))
+        step.pin_given()
         step.check_contents()
         return step
 
@@ -107,11 +110,24 @@ class Step:
             snapshot, self.declaration.name, {name: one for of_asset in read for name, one in of_asset.items()}
         )
 
-    def check_contents(self) -> None:
-        """Raise InputError if a raw file or a model that the step reads changed since the run began."""
+    def pin_given(self) -> None:
+        """Take the raw files that are copies of assets of others as they are now."""
         if self.snapshot.dataset is not None:
-            names = self.declaration.inputs_of(self.config)
-            check_contents(self.config, {name: self.snapshot.contents[name] for name in names})
+            given = {f"{RAW}/{key}" for key in self.config.given}.intersection(
+                self.declaration.inputs_of(self.config)
+            )
+            self.pinned.update({name: content_of(self.config, name) for name in given})
+            for name in (name for name in given if not self.pinned[name]):
+                theirs = self.sight.project.mount.raw_assets[name.removeprefix(f"{RAW}/")].to_user_string()
+                raise InputError(
+                    f"{self.name}: needs {name}, of which nothing is copied from {theirs} yet; materialise {name}"
+                )
+
+    def check_contents(self) -> None:
+        """Raise InputError if a raw file or a model that the step reads changed since the run, or the step, began."""
+        if self.snapshot.dataset is not None:
+            names, expected = self.declaration.inputs_of(self.config), self.snapshot.contents | self.pinned
+            check_contents(self.config, {name: expected[name] for name in names})
 
     def result(
         self,

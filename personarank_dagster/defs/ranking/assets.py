@@ -23,7 +23,6 @@ from personarank_dagster.defs.platform.formats import (
 )
 from personarank_dagster.defs.platform.kept_vectors import CACHES, untrained_tables
 from personarank_dagster.defs.platform.outputs import Outputs
-from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
@@ -199,7 +198,7 @@ def metrics_report(
     step = Step.of(context, project)
     tables = [_last_metrics(project.outputs(name), name, table) for name, table in rerank_metrics.items()]
     report = pl.concat(tables) if tables else pl.DataFrame(schema=schemas.REPORT)
-    missing = sorted(set(dataset_partitions.get_partition_keys()) - rerank_metrics.keys())
+    missing = sorted(set(project.mount.datasets) - rerank_metrics.keys())
     for problem in project.problems():
         context.log.warning(f"the report goes without a dataset: {problem}")
     numbers = {"datasets": len(tables), "datasets_without_metrics": len(missing)}

@@ -16,7 +16,7 @@ from personarank_dagster.core.errors import StorageError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import execute, plan_run
 from personarank_dagster.defs.automation.sensors import raw_files_sensor
-from personarank_dagster.defs.inputs.assets import raw_files
+from personarank_dagster.defs.inputs.raw_files import raw_files
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.snapshots import take_snapshot
 from personarank_dagster.serving.reranker import Reranker
@@ -64,8 +64,8 @@ def test_the_sensor_names_it_and_goes_on_with_the_others(
     instance: dg.DagsterInstance, tmp_path: Path, change: object, message: str
 ) -> None:
     def tick() -> object:
-        context = dg.build_sensor_context(instance, resources={"project": project}, definitions=defs)
-        return raw_files_sensor.evaluate_tick(context)
+        with dg.build_sensor_context(instance, resources={"project": project}, definitions=defs) as context:
+            return raw_files_sensor(project.mount).evaluate_tick(context)
 
     change(tmp_path)  # type: ignore[operator]
     (request,) = tick().run_requests  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def test_the_raw_files_of_the_others_are_observed(
     instance: dg.DagsterInstance, tmp_path: Path, change: object
 ) -> None:
     change(tmp_path)  # type: ignore[operator]
-    source = next(source for source in raw_files if source.key == dg.AssetKey(["raw", "gt"]))
+    source = next(source for source in raw_files(project.mount) if source.key == dg.AssetKey(["raw", "gt"]))
     result = observe([source], instance=instance, resources={"project": project})
     assert {one.partition for one in result.asset_observations_for_node("raw__gt")} == {"amazon"}
 

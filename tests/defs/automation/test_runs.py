@@ -17,7 +17,7 @@ from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation import runs
 from personarank_dagster.defs.automation.runs import Outcome, execute, observe_raw_files, plan_run
-from personarank_dagster.defs.inputs.assets import raw_files
+from personarank_dagster.defs.inputs.raw_files import raw_files
 from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
 from personarank_dagster.defs.platform.snapshots import content_of
 from personarank_dagster.raw import ingestion
@@ -214,7 +214,7 @@ def test_checks_are_recorded_for_their_partition(instance: dg.DagsterInstance) -
 
 
 def test_raw_files_are_observed_per_partition(instance: dg.DagsterInstance) -> None:
-    source = next(source for source in raw_files if source.key == dg.AssetKey(["raw", "gt"]))
+    source = next(source for source in raw_files(project.mount) if source.key == dg.AssetKey(["raw", "gt"]))
     result = observe([source], instance=instance, resources={"project": project})
     assert result.success
     observed = {e.partition: e.data_version for e in result.asset_observations_for_node("raw__gt")}

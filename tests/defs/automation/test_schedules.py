@@ -18,8 +18,8 @@ from personarank_dagster.configuration.settings import ScheduleConfig
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.due import QUIET_SECONDS, run_for_raw_files
-from personarank_dagster.defs.automation.freshness import age_in_days, metrics_are_recent
-from personarank_dagster.defs.automation.jobs import DATASET_JOBS
+from personarank_dagster.defs.automation.freshness import RECENT, age_in_days
+from personarank_dagster.defs.automation.jobs import dataset_jobs
 from personarank_dagster.defs.automation.runs import (
     execute,
     observe_raw_files,
@@ -30,11 +30,9 @@ from personarank_dagster.defs.automation.schedules import (
     dataset_schedule,
     dataset_schedules,
     schedule_problem,
-    schedules,
 )
 from personarank_dagster.defs.automation.sensors import raw_files_sensor
 from personarank_dagster.defs.platform.declarations import asset_names
-from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.provenance import provenance
 from personarank_dagster.defs.platform.run_tags import FINGERPRINT_TAG, PROCESS_TAG
 from personarank_dagster.defs.platform.snapshots import take_snapshot
@@ -59,13 +57,14 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
 
 def tick(instance: dg.DagsterInstance, at: datetime) -> list[dg.RunRequest] | str:
     """Requests of amazon's schedule, or the reason of its skip."""
-    data = evaluate(dataset_schedule("amazon", VALIDATION), instance, at)
+    data = evaluate(dataset_schedule(project.mount, "amazon", VALIDATION), instance, at)
     return list(data.run_requests) or str(data.skip_message)
 
 
 def evaluate(schedule: dg.ScheduleDefinition, instance: dg.DagsterInstance, at: datetime) -> ScheduleExecutionData:
-    context = dg.build_schedule_context(instance, at, resources={"project": project}, repository_def=repository())
-    return schedule.evaluate_tick(context)
+    resources = {"project": project}
+    with dg.build_schedule_context(instance, at, resources=resources, repository_def=repository()) as context:
+        return schedule.evaluate_tick(context)
 
 
 def repository() -> dg.RepositoryDefinition:
@@ -103,7 +102,7 @@ def test_a_tick_requests_one_run_for_its_partition_and_skips_until_something_cha
 
 
 def test_a_changed_raw_file_makes_only_its_partition_stale(instance: dg.DagsterInstance) -> None:
-    names = dataset_partitions.get_partition_keys()
+    names = project.mount.datasets
     for name in names:
         assert not execute(defs, plan_run(defs, project, name, select="ground_truth"), instance).failures
     append_line(project.dataset("amazon").raw_path("gt"))
@@ -124,8 +123,8 @@ def test_a_run_carries_dataset_fingerprint_and_process_however_it_was_launched(i
 
 def test_the_sensor_requests_a_run_of_each_dataset_for_its_present_contents(instance: dg.DagsterInstance) -> None:
     def requested() -> list[tuple[str, str]]:
-        context = dg.build_sensor_context(instance, resources={"project": project}, definitions=defs)
-        requests = raw_files_sensor.evaluate_tick(context).run_requests
+        with dg.build_sensor_context(instance, resources={"project": project}, definitions=defs) as context:
+            requests = raw_files_sensor(project.mount).evaluate_tick(context).run_requests
         return [(str(request.partition_key), request.tags[FINGERPRINT_TAG]) for request in requests]
 
     before = requested()
@@ -213,12 +212,13 @@ def test_a_folder_of_parts_is_one_raw_file(instance: dg.DagsterInstance, tmp_pat
 
 
 def test_schedules_are_off_unless_their_file_says_otherwise(tmp_path: Path) -> None:
+    schedules = [*defs.schedules]
     assert [one.name for one in schedules] == ["amazon_schedule", "yelp_schedule"]
     assert all(one.default_status == dg.DefaultScheduleStatus.STOPPED for one in schedules)
     (tmp_path / "films").mkdir()
     assert not load_schedule(tmp_path, "films").enabled
     (tmp_path / "films/schedule.yaml").write_text("cron: 30 4 * * 1\ntimezone: Europe/Berlin\nenabled: true\n")
-    schedule = dataset_schedule("films", load_schedule(tmp_path, "films"))
+    schedule = dataset_schedule(project.mount, "films", load_schedule(tmp_path, "films"))
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("30 4 * * 1", "Europe/Berlin")
     assert schedule.job_name == "full_refresh_job"
@@ -240,7 +240,7 @@ def test_a_schedule_that_breaks_a_rule_is_named(tmp_path: Path, text: str, messa
     (tmp_path / "films").mkdir()
     (tmp_path / "films/schedule.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        dataset_schedule("films", load_schedule(tmp_path, "films"))
+        dataset_schedule(project.mount, "films", load_schedule(tmp_path, "films"))
 
 
 @pytest.mark.parametrize(
@@ -251,26 +251,26 @@ def test_a_schedule_file_that_breaks_a_rule_costs_that_schedule_alone(
 ) -> None:
     file = config_dir() / "yelp" / "schedule.yaml"
     file.write_text(text)
-    amazon, yelp = dataset_schedules(["amazon", "yelp"])
+    amazon, yelp = dataset_schedules(project.mount, ["amazon", "yelp"])
     assert (amazon.name, yelp.name, yelp.default_status.value) == ("amazon_schedule", "yelp_schedule", "STOPPED")
     assert str(file) in str(yelp.description)
     with pytest.raises(dg.DagsterError) as failure:
         evaluate(yelp, instance, NIGHT)
-    assert str(failure.value.__cause__) == schedule_problem("yelp")
+    assert str(failure.value.__cause__) == schedule_problem(project.mount, "yelp")
     assert len(evaluate(amazon, instance, NIGHT).run_requests) == 1
-    assert schedule_problem("amazon") == ""
+    assert schedule_problem(project.mount, "amazon") == ""
 
 
 def test_a_schedule_that_was_on_stays_on_and_fails_where_its_file_breaks_a_rule(instance: dg.DagsterInstance) -> None:
     (config_dir() / "yelp" / "schedule.yaml").write_text("enabled: true\ncron: daily")
-    _, yelp = dataset_schedules(["amazon", "yelp"])
+    _, yelp = dataset_schedules(project.mount, ["amazon", "yelp"])
     assert yelp.default_status == dg.DefaultScheduleStatus.RUNNING
 
 
 def test_datasets_whose_schedules_would_have_one_name_share_one_that_fails_and_cost_no_other(
     instance: dg.DagsterInstance,
 ) -> None:
-    amazon, both = dataset_schedules(["amazon", "my-films", "my_films"])
+    amazon, both = dataset_schedules(project.mount, ["amazon", "my-films", "my_films"])
     assert (amazon.name, both.name) == ("amazon_schedule", "my_films_schedule")
     assert "differ in more than - and _, got my-films, my_films, whose schedules" in str(both.description)
     with pytest.raises(dg.DagsterError, match="my_films_schedule"):
@@ -289,11 +289,11 @@ def test_every_job_covers_what_its_name_says() -> None:
     assert assets("retrain_job") == {"trained_encoder"} | caches | ranking
     assert assets("recache_job") == caches | ranking
     assert assets("evaluate_job") == ranking
-    assert all(defs.resolve_job_def(name).partitions_def == dataset_partitions for name in DATASET_JOBS)
+    assert all(defs.resolve_job_def(name).partitions_def == project.mount.partitions for name in dataset_jobs())
 
 
 def test_conditions_ask_for_what_comes_after_a_change_in_its_partition_alone(instance: dg.DagsterInstance) -> None:
-    for name in dataset_partitions.get_partition_keys():
+    for name in project.mount.datasets:
         observe_raw_files(project, name, instance)
         for asset in ("personas", "selected_personas"):
             instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=name))
@@ -315,7 +315,7 @@ def test_every_tick_records_the_age_of_the_metrics(
         )
         tick(instance, NIGHT)
         history = instance.event_log_storage.get_asset_check_execution_history
-        (record,) = history(metrics_are_recent.check_key, limit=9)
+        (record,) = history(dg.AssetCheckKey(dg.AssetKey("rerank_metrics"), RECENT), limit=9)
         assert (record.status.value, record.run_id, record.partition) == (status, "run", "amazon")
 
 

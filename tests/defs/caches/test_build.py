@@ -76,7 +76,9 @@ class Workspace:
     def checks(self, *assets: str) -> dict[str, bool]:
         """Result of the last evaluation of each check of the assets."""
         found = {}
-        for key in (key for check in all_checks for key in check.check_keys if key.asset_key.path[-1] in assets):
+        for key in (
+            key for check in all_checks(project.mount) for key in check.check_keys if key.asset_key.path[-1] in assets
+        ):
             record = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)[0]
             found[key.name] = record.event.dagster_event.asset_check_evaluation_data.passed  # type: ignore[union-attr]
         return found

@@ -13,7 +13,6 @@ from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import execute, plan_run
 from personarank_dagster.defs.inputs.assets import personas as personas_asset
 from personarank_dagster.defs.platform.io_manager import VersionedIOManager
-from personarank_dagster.defs.platform.partitions import dataset_partitions
 from personarank_dagster.defs.platform.steps import Handed
 from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import Version
@@ -31,7 +30,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
 
 def read_personas(instance: dg.DagsterInstance, annotation: Any, metadata: dict[str, Any] | None = None) -> Any:
     """What an asset of the dataset `amazon` gets that asks for the personas so."""
-    return _read(instance, annotation, "selected_personas", metadata, dataset_partitions, None)
+    return _read(instance, annotation, "selected_personas", metadata, project.mount.partitions, None)
 
 
 def read_all_personas(instance: dg.DagsterInstance, annotation: Any) -> Any:
@@ -58,7 +57,7 @@ def _read(
         "memory": dg.mem_io_manager,
     }
     result = dg.materialize(
-        [personas_asset, dg.AssetSpec("item_personas"), reader],
+        [personas_asset(project.mount), dg.AssetSpec("item_personas"), reader],
         selection=[reader],
         partition_key="amazon" if partitions_def else None,
         resources=resources,
@@ -129,7 +128,7 @@ def test_a_broken_contract_is_not_retried_and_leaves_no_trace(
     monkeypatch.setenv("PERSONARANK_OUT_ROOT", str(tmp_path))
     tries: list[int] = []
 
-    @dg.asset(partitions_def=dataset_partitions, retry_policy=dg.RetryPolicy(max_retries=3))
+    @dg.asset(partitions_def=project.mount.partitions, retry_policy=dg.RetryPolicy(max_retries=3))
     def ground_truth() -> dg.MaterializeResult[Any]:
         tries.append(1)
         repeated = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["i", "i"]}, schema=schemas.GROUND_TRUTH)

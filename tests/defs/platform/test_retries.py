@@ -6,6 +6,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
 from personarank_dagster.core.errors import ContractError, EncoderError, InputError, StorageError
+from personarank_dagster.definitions import project
 from personarank_dagster.defs.graph import all_assets
 from personarank_dagster.defs.platform.retries import RETRIES, may_pass, retried_if_passing
 
@@ -61,6 +62,6 @@ def test_a_step_is_tried_as_often_as_its_error_deserves(error: Exception, attemp
 
 
 def test_every_asset_backs_off_exponentially() -> None:
-    computed = [asset for asset in all_assets if isinstance(asset, dg.AssetsDefinition)]
+    computed = [asset for asset in all_assets(project.mount) if isinstance(asset, dg.AssetsDefinition)]
     assert {asset.op.retry_policy for asset in computed} == {RETRIES}
     assert (RETRIES.backoff, RETRIES.max_retries, RETRIES.delay) == (dg.Backoff.EXPONENTIAL, 3, 5)

@@ -1,0 +1,1 @@
+"""A Dagster project with assets of its own around the graph."""

@@ -1,0 +1,11 @@
+"""All that Dagster sees of this project: what lies in defs/."""
+
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The component, and the assets of the team."""
+    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

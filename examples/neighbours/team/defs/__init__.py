@@ -1,0 +1,1 @@
+"""The component, and the assets of the team."""

@@ -1,0 +1,1 @@
+"""The graph in other people's code locations: as a component, or as definitions."""

@@ -1,0 +1,81 @@
+"""New projects around the component, and the component of the project in this folder."""
+
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE
+from personarank_dagster.configuration.out_roots import OUT_ROOT_VARIABLE, Override
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.platform.mounts import Mount
+
+if TYPE_CHECKING:
+    from personarank_dagster.component.component import PersonaRankComponent
+
+COMPONENT = "PersonaRankComponent"
+
+
+def mount_here() -> Mount:
+    """The graph that commands in this folder mean: that of the project's component, else of its configs.
+
+    $PERSONARANK_CONFIG_DIR chooses one of several components, or datasets that belong to none; $PERSONARANK_OUT_ROOT
+    counts before what the component says. Raises ConfigError if there are several and none is chosen.
+    """
+    mounts, chosen = _mounts(Path.cwd()), os.environ.get(CONFIG_DIR_VARIABLE)
+    if chosen:
+        mounts = [one for one in mounts if one.folder == Path(chosen).absolute()]
+    if len(mounts) > 1:
+        raise ConfigError(
+            f"{Path.cwd()}: a command means one component, and here are several; choose by --config-dir one of "
+            f"{', '.join(str(one.folder) for one in mounts)}"
+        )
+    mount = mounts[0] if mounts else Mount()
+    return replace(mount, override=Override.of_environment()) if os.environ.get(OUT_ROOT_VARIABLE) else mount
+
+
+def _mounts(folder: Path) -> list[Mount]:
+    project = _project(folder)
+    module = project.get("root_module")
+    if not module or not _mentions_component(folder, module):
+        return []
+    location = project.get("code_location_name") or folder.name
+    target = project.get("code_location_target_module") or f"{module}.definitions"
+    return [replace(one.mount, location=location, module=target) for one in _components(folder)]
+
+
+def _project(folder: Path) -> dict[str, Any]:
+    """The table of `dg` in pyproject.toml; {} where there is none."""
+    try:
+        settings = tomllib.loads((folder / "pyproject.toml").read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return {}
+    project = settings.get("tool", {}).get("dg", {}).get("project", {})
+    return dict(project) if isinstance(project, dict) else {}
+
+
+def _mentions_component(folder: Path, module: str) -> bool:
+    """Whether to load the project's components at all, which takes a second."""
+    roots = [folder / part / module.replace(".", "/") for part in ("", "src")]
+    return any(COMPONENT in path.read_text() for root in roots for path in root.rglob("defs.y*ml"))
+
+
+def _components(folder: Path) -> "Sequence[PersonaRankComponent]":
+    from dagster.components.core.component_tree import ComponentTree
+
+    from personarank_dagster.component.component import PersonaRankComponent
+
+    for part in (folder, folder / "src"):
+        if str(part) not in sys.path:
+            sys.path.insert(0, str(part))
+    return ComponentTree.for_project(folder).get_all_components(of_type=PersonaRankComponent)
+
+
+def as_module(name: str) -> str:
+    """A folder's name as that of a Python module."""
+    module = re.sub(r"\W+", "_", name.lower(), flags=re.ASCII).strip("_")
+    return module if module and not module[0].isdigit() else f"project_{module}"
