@@ -73,7 +73,7 @@ bench-gpu: install
 	$(BIN)/python -m benchmarks gpu
 
 # sdist and wheel; their metadata hold, and the wheel alone runs the sample, in an environment and a folder of its own.
-dist: install
+dist:
 	rm -rf dist outputs/dist
 	$(PYTHON) -m venv outputs/dist
 	outputs/dist/bin/pip install --quiet build twine
