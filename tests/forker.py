@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 # Modules that look at the configured datasets when they are loaded, and whatever uses those.
-OF_DATASETS = ("personarank_dagster.command_line", "personarank_dagster.definitions", "personarank_dagster.defs")
+OF_DATASETS = tuple(f"personarank_dagster.{name}" for name in ("command_line", "component", "definitions", "defs"))
 
 # What else a run loads when it comes to it.
 LOADED = (

@@ -113,7 +113,9 @@ def test_the_lines_of_raw_files_in_the_documents_are_read(tmp_path: Path) -> Non
 
 
 def test_the_settings_of_a_preparation_are_all_accepted(tmp_path: Path) -> None:
-    data, prepare, retriever = blocks((ROOT / "docs/preparation.md").read_text(), "yaml")
+    data, prepare, retriever, small = blocks((ROOT / "docs/preparation.md").read_text(), "yaml")
+    (tmp_path / "prepare.yaml").write_text(small)
+    assert load_yaml(tmp_path / "prepare.yaml", PrepareConfig).model == yaml.safe_load(small)["model"]
     (tmp_path / "prepare.yaml").write_text(prepare)
     (tmp_path / "retriever.yaml").write_text(retriever)
     assert load_yaml(tmp_path / "retriever.yaml", RetrieverConfig) == RetrieverConfig()
