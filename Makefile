@@ -7,7 +7,7 @@ EXPLORE_PORT ?= 8080
 # That of this folder, whatever the shell says.
 unexport DAGSTER_HOME
 
-.PHONY: install demo demo-reviews local-llm test check fuzz torture ui explore docs-check bench bench-gpu clean
+.PHONY: install demo demo-reviews local-llm test check dist fuzz torture ui explore docs-check bench bench-gpu clean
 
 install: .venv/installed
 
@@ -81,5 +81,17 @@ bench: install
 bench-gpu: install
 	$(BIN)/python -m benchmarks gpu
 
+# sdist and wheel; their metadata hold, and the wheel alone runs the sample, in an environment and a folder of its own.
+dist:
+	rm -rf dist outputs/dist
+	$(PYTHON) -m venv outputs/dist
+	outputs/dist/bin/pip install --quiet build twine
+	outputs/dist/bin/python -m build
+	outputs/dist/bin/twine check --strict dist/*
+	rm -rf outputs/dist
+	$(PYTHON) -m venv outputs/dist
+	outputs/dist/bin/pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[demo]"
+	cd outputs/dist && env -u DAGSTER_HOME bin/personarank demo
+
 clean:
-	rm -rf .venv .dagster outputs
+	rm -rf .venv .dagster outputs dist

@@ -16,7 +16,12 @@ import traceback
 from pathlib import Path
 
 # Modules that look at the configured datasets when they are loaded, and whatever uses those.
-OF_DATASETS = ("personarank_dagster.command_line", "personarank_dagster.definitions", "personarank_dagster.defs")
+OF_DATASETS = (
+    "personarank_dagster.command_line",
+    "personarank_dagster.component",
+    "personarank_dagster.definitions",
+    "personarank_dagster.defs",
+)
 
 # What else a run loads when it comes to it.
 LOADED = (

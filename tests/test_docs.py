@@ -120,6 +120,7 @@ def test_the_settings_of_a_preparation_are_all_accepted(tmp_path: Path) -> None:
     assert load_yaml(tmp_path / "prepare.yaml", PrepareConfig).budget_usd == 2.0
     (tmp_path / "prepare.yaml").write_text(small)
     assert load_yaml(tmp_path / "prepare.yaml", PrepareConfig).request == {"repeat_penalty": 1.1}
+    assert load_yaml(tmp_path / "prepare.yaml", PrepareConfig).model == "smollm2-135m"
     assert {"raw_reviews", "raw_items"} <= yaml.safe_load(data).keys()
 
 

@@ -32,7 +32,7 @@ def mount_here() -> Mount:
     if len(mounts) > 1:
         raise ConfigError(
             f"{Path.cwd()}: a command means one component, and here are several; choose by --config-dir one of "
-            f"{', '.join(str(one.folder) for one in mounts)}"
+            f"{', '.join(sorted(str(one.folder) for one in mounts))}"
         )
     mount = mounts[0] if mounts else Mount()
     return replace(mount, override=Override.of_environment()) if os.environ.get(OUT_ROOT_VARIABLE) else mount

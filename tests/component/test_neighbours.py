@@ -133,4 +133,4 @@ def test_a_row_that_breaks_a_rule_is_named_as_in_a_file(made: Team) -> None:
     result = made.make(dg.AssetKey(["search", "books", "histories"]))
     frame.write_parquet(path)
     message = result.get_step_failure_events()[0].step_failure_data.error.to_string()
-    assert "raw_assets/loo_history.parquet row 1, field user_id: expected" in message
+    assert "raw_assets/loo_history.parquet: every line, field user_id: expected text, got null in line 1" in message
