@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
-from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.core.errors import ConfigError, reason_of
 from personarank_dagster.distributed.cluster import Cluster, joined
 
 ShardT = TypeVar("ShardT")
@@ -52,7 +52,8 @@ class Pool(Generic[ShardT, ResultT]):
         self._awaited: dict[Any, tuple[Any, ShardT | None]] = {}
         self._idle: list[Any] = []
         self._todo: deque[ShardT] = deque()
-        self._losses: Counter[ShardT] = Counter()
+        # Actors lost over each shard; under None those lost one after the other while they started.
+        self._losses: Counter[ShardT | None] = Counter()
         self._heard = time.monotonic()
 
     def __enter__(self) -> "Pool[ShardT, ResultT]":
@@ -99,7 +100,9 @@ class Pool(Generic[ShardT, ResultT]):
                 continue
             self._heard = time.monotonic()
             self._idle.append(actor)
-            if shard is not None:
+            if shard is None:
+                del self._losses[None]
+            else:
                 yield result
         if all(shard is None for _, shard in self._awaited.values()):
             self._check_start()
@@ -115,13 +118,15 @@ class Pool(Generic[ShardT, ResultT]):
     def _replace(self, actor: Any, shard: ShardT | None, error: Exception) -> None:
         """Go on without an actor. It may still be there, unheard: what it does is done again by another."""
         self.ray.kill(actor)
+        self._losses[shard] += 1
+        if self._losses[shard] > MAX_LOSSES:
+            over = "while it started" if shard is None else "over the same work"
+            raise ConnectionError(
+                f"engine ray: {self._losses[shard]} actors were lost one after the other, each {over}; the last one: "
+                f"{reason_of(error)}; is the same release of this package installed on every node, and has an actor "
+                "memory enough?"
+            ) from error
         if shard is not None:
-            self._losses[shard] += 1
-            if self._losses[shard] > MAX_LOSSES:
-                raise ConnectionError(
-                    f"engine ray: {self._losses[shard]} actors were lost one after the other over the same work, the "
-                    f"last one as {type(error).__name__}; give each more memory, by fewer of them on a node"
-                ) from error
             self._todo.appendleft(shard)
         self._heard = time.monotonic()
         self._hire()

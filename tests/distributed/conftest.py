@@ -7,7 +7,7 @@ import pytest
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nodes() -> Iterator[Any]:
     """A cluster of two nodes on this machine, which this process has not joined."""
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'personarank-dagster[ray]')")

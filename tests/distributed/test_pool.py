@@ -30,6 +30,11 @@ def dying_over_3(times: int, folder: Path) -> Work[int, tuple[int, bool]]:
     return work
 
 
+def dying() -> Work[int, int]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
 def refusing() -> Work[int, int]:
     raise EncoderError("st_path m: is not there")
 
@@ -58,9 +63,17 @@ def test_the_shard_of_a_lost_actor_goes_to_another_who_knows_that_somebody_began
 def test_a_shard_that_loses_actor_after_actor_is_an_error_that_is_tried_again(address: str, tmp_path: Path) -> None:
     with (
         Pool[int, tuple[int, bool]](Cluster(address), partial(dying_over_3, 9, tmp_path)) as pool,
-        pytest.raises(ConnectionError, match="4 actors were lost one after the other over the same work"),
+        pytest.raises(ConnectionError, match="4 actors were lost one after the other, each over the same work"),
     ):
         list(pool.results(range(5)))
+
+
+def test_actors_that_are_lost_while_they_start_are_an_error(address: str) -> None:
+    with (
+        Pool[int, int](Cluster(address), dying) as pool,
+        pytest.raises(ConnectionError, match="4 actors were lost one after the other, each while it started"),
+    ):
+        list(pool.results([1]))
 
 
 def test_what_an_actor_raises_is_raised(address: str) -> None:
