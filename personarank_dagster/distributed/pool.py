@@ -38,6 +38,7 @@ class Actor(Generic[ShardT, ResultT]):
 class Pool(Generic[ShardT, ResultT]):
     """Actors on a cluster, each with what `make` gives there. They end with the block, and with this process.
 
+    They stay for whatever is asked of them next, so that what they have loaded is loaded once.
     Ray would restart lost actors itself, and wait for ever where the nodes that are left have no room for them.
     """
 
@@ -79,7 +80,7 @@ class Pool(Generic[ShardT, ResultT]):
         Raises what the work raises; ConnectionError, which is tried again, where one shard loses actor after actor.
         """
         self._todo.extend(shards)
-        for _ in range(min(self.room(), len(shards))):
+        for _ in range(min(self.room(), len(shards)) - len(self._idle) - len(self._awaited)):
             self._hire()
         while self._todo or any(shard is not None for _, shard in self._awaited.values()):
             yield from self._ended()
