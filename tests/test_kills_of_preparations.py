@@ -18,7 +18,7 @@ from personarank_dagster.sample.raw_reviews import write_raw_reviews
 from tests.killable import TinyWorkspace, content, sight
 from tests.served_stand_in import address_of
 
-KILLS = int(os.environ.get("PERSONARANK_REVIEW_KILLS", "4"))
+KILLS = int(os.environ.get("PERSONARANK_REVIEW_KILLS", "2"))
 # Most that are in flight at a kill.
 AT_ONCE = 4
 PUBLISHING = "versions/*_cache/amazon/.staging-*"
