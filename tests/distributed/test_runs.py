@@ -1,5 +1,6 @@
 """Whole runs of the command line on two nodes: the bytes of a run without Ray, whatever is killed or removed."""
 
+import os
 import signal
 import threading
 import time
@@ -19,6 +20,11 @@ SMALL_SHARDS = {
     "personarank_dagster.distributed.encoding:SHARDS_PER_ACTOR": 30,
 }
 BLOCKS = "amazon/vectors/*/*.keys.npy"
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("PERSONARANK_CLUSTER_RUNS"),
+    reason="takes minutes: PERSONARANK_CLUSTER_RUNS=1, or make torture",
+)
 
 
 class OnRay:
