@@ -161,6 +161,36 @@ def encode_distinct(
     return encode(model, distinct.to_list(), side=side), rows
 
 
+@dataclass(frozen=True)
+class RankJob:
+    """What a rank does, the same for all: train from three tables, and have the first one write into a folder.
+
+    The tables are those of personas, histories and selections. Without a precision that of `amp` and the device.
+    """
+
+    config: DatasetConfig
+    tables: tuple[Path, Path, Path]
+    out: Path
+    checkpoints: Path | None
+    device: str
+    precision: TrainingPrecision | None
+    memory_share: float
+
+
+def train_rank(job: RankJob, on_step: OnStep) -> None:
+    """Train as the rank that the environment says this process is, in the words of torchrun; alone without any."""
+    if job.device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_per_process_memory_fraction(job.memory_share)
+    tables = training_tables(job.config, *(pl.read_parquet(path) for path in job.tables))
+    precision = job.precision or training_precision(job.config.train, job.device)
+    run = TrainingRun(job.device, precision, on_step, job.checkpoints)
+    trained = train_encoder(job.config, tables, encode_distinct, run)
+    trained.check()
+    if rank_and_world()[0] == 0:
+        _write(trained, job.out)
+
+
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -195,18 +225,11 @@ def main(
         end_with_parent()
     out.mkdir(parents=True, exist_ok=True)
     try:
-        if device == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-            torch.cuda.set_per_process_memory_fraction(memory_share)
         files = datasets_folder(config_dir)
         config = decode_settings(settings.read_bytes()) if settings else load_dataset(files, dataset)
-        tables = training_tables(config, *(pl.read_parquet(path) for path in (personas, histories, selections)))
+        tables = personas, histories, selections
         with _progress(rank) as on_step:
-            run = TrainingRun(device, precision or training_precision(config.train, device), on_step, checkpoints)
-            trained = train_encoder(config, tables, encode_distinct, run)
-        trained.check()
-        if rank == 0:
-            _write(trained, out)
+            train_rank(RankJob(config, tables, out, checkpoints, device, precision, memory_share), on_step)
     except Exception as error:
         (out / ERROR_FILE.format(rank=rank)).write_text(f"{type(error).__name__}: {error}")
         if rank_and_world()[1] == 1:

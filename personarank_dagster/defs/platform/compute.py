@@ -12,7 +12,9 @@ from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.platform.resources import GpuResource
 
 if TYPE_CHECKING:
+    from personarank_dagster.configuration.settings import TrainConfig
     from personarank_dagster.distributed.cluster import Cluster
+    from personarank_dagster.encoding.devices import TrainingPrecision
 
 ENGINE_VARIABLE = "PERSONARANK_ENGINE"
 
@@ -52,6 +54,14 @@ class ComputeResource(dg.ConfigurableResource[Any]):
         if self.gpus_per_actor and gpu.precision == "auto" and self.chosen() == "ray":
             return "bf16"
         return gpu.encoding_precision()
+
+    def training_precision(self, gpu: GpuResource, config: "TrainConfig") -> "TrainingPrecision":
+        """Precision of training on a cluster: on GPUs bf16 unless another is asked for; fp32 with `amp: false`."""
+        from personarank_dagster.encoding.devices import training_precision
+
+        if not config.amp or gpu.precision == "fp32":
+            return "fp32"
+        return "bf16" if self.gpus_per_actor or gpu.precision == "bf16" else training_precision(config, "cpu")
 
     def description(self) -> dict[str, str | int | float]:
         """What was chosen, as metadata; nothing where it is this machine."""

@@ -64,7 +64,7 @@ def trained_encoder(
     tables = {"personas": personas, "histories": histories, "selections": selected_personas}
     prepared = prepare(step.config, tables)
     config = step.config.with_revision(step.revision_of(BASE_MODEL))
-    means = TrainingMeans.of(gpu, config.train)
+    means = TrainingMeans.of(gpu, compute, config.train)
     folder = checkpoint_folder(step.snapshot, step.made_from(), means.device, means.precision)
     with resumable_folder(*folder) as checkpoints:
         trained, skipped = train(
@@ -78,5 +78,6 @@ def trained_encoder(
         )
         record = trained.record()
         used = gpu.description() | {"devices": means.processes, "training_precision": means.precision}
+        used |= compute.description()
         numbers = training_metadata(record, trained.cost()) | used | left_out(skipped)
         return step.result(trained, numbers, gpu, pictures={"curves": partial(training_curves, record)})

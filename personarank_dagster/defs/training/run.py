@@ -17,12 +17,14 @@ from personarank_dagster.configuration.dataset import DatasetConfig, encode_sett
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import TRAINING_JSON, EncoderInfo
 from personarank_dagster.core.errors import EncoderError
+from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.embedder import Embedder
 from personarank_dagster.defs.platform.resources import GpuResource
 from personarank_dagster.storage.disk import storage_errors
 from personarank_dagster.storage.encoder_directory import open_encoder
 
 if TYPE_CHECKING:
+    from personarank_dagster.distributed.cluster import Cluster
     from personarank_dagster.encoding.devices import TrainingPrecision
     from personarank_dagster.encoding.train import TrainingTables
     from personarank_dagster.encoding.training.trained_encoder import TrainedEncoder
@@ -43,17 +45,22 @@ Tables = Mapping[str, pl.DataFrame]
 
 @dataclass(frozen=True)
 class TrainingMeans:
-    """What a training computes on, by the GPU resource: as many processes on one kind of device."""
+    """What a training computes on, by the resources: so many processes on a kind of device, here or on a cluster."""
 
     device: str
     processes: int
     precision: "TrainingPrecision"
     memory_share: float
+    cluster: "Cluster | None" = None
 
     @classmethod
-    def of(cls, gpu: GpuResource, config: TrainConfig) -> "TrainingMeans":
-        """`num_gpus` devices, one for heads. Raises ConfigError if the resource has fewer."""
-        processes = len(gpu.torch_devices(1 if config.tune == "head" else config.num_gpus))
+    def of(cls, gpu: GpuResource, compute: ComputeResource, config: TrainConfig) -> "TrainingMeans":
+        """`num_gpus` devices; one of this machine for heads. Raises ConfigError if the resource has fewer."""
+        of_heads = config.tune == "head"
+        if not of_heads and (cluster := compute.cluster()):
+            precision = compute.training_precision(gpu, config)
+            return cls(cluster.device, config.num_gpus, precision, gpu.memory_share, cluster)
+        processes = len(gpu.torch_devices(1 if of_heads else config.num_gpus))
         return cls(gpu.torch_device(), processes, gpu.training_precision(config), gpu.memory_share)
 
 
@@ -104,7 +111,7 @@ def train(
     from personarank_dagster.encoding.training.trainer import TrainingRun, all_steps
 
     left_out = prepared.pairs.left_out
-    if means.processes > 1:
+    if means.processes > 1 or means.cluster:
         return train_on_ranks(context, config, tables, means=means, checkpoints=checkpoints), left_out
     steps = all_steps(prepared.pairs.frame.height, config.train)
     with embedder.progress.track(context, "training", steps) as advance, storage_errors(checkpoints):
@@ -139,7 +146,7 @@ def train_on_ranks(
     means: TrainingMeans,
     checkpoints: Path,
 ) -> WrittenEncoder:
-    """Train on several devices, or in as many CPU processes, started by torchrun; the first one reports.
+    """Train on several devices, or in as many CPU processes, of this machine or of a cluster; the first one reports.
 
     Raises EncoderError with the message of the rank that failed first.
     """
@@ -148,6 +155,18 @@ def train_on_ranks(
     out.mkdir()
     for name, table in tables.items():
         table.write_parquet(out / f"{name}.parquet")
+    if means.cluster:
+        _train_on_ray(context, config, tables, means, means.cluster, out)
+    else:
+        _train_by_torchrun(context, config, tables, means, out)
+    costs: dict[str, float] = msgspec.json.decode((out / "cost.json").read_bytes())
+    encoder = open_encoder(out / "encoder")
+    return WrittenEncoder(encoder.info, encoder.path, costs)
+
+
+def _train_by_torchrun(
+    context: dg.AssetExecutionContext, config: DatasetConfig, tables: Tables, means: TrainingMeans, out: Path
+) -> None:
     (out / "settings.json").write_bytes(encode_settings(config))
     inputs = [argument for name in tables for argument in (f"--{name}", str(out / f"{name}.parquet"))]
     command = [
@@ -155,15 +174,29 @@ def train_on_ranks(
         *("--nproc-per-node", str(means.processes), "-m", "personarank_dagster.encoding.train"),
         *("--settings", str(out / "settings.json"), "--dataset", config.name, "--device", means.device),
         *("--precision", means.precision, "--memory-share", str(means.memory_share)),
-        *("--out", str(out), "--checkpoints", str(checkpoints), *inputs),
+        *("--out", str(out), "--checkpoints", str(out.parent), *inputs),
     ]
     try:
         dg.PipesSubprocessClient().run(command=command, context=context)
     except DagsterPipesExecutionError as error:
         raise EncoderError(first_error(out) or f"trained_encoder: torchrun failed: {error}") from error
-    costs: dict[str, float] = msgspec.json.decode((out / "cost.json").read_bytes())
-    encoder = open_encoder(out / "encoder")
-    return WrittenEncoder(encoder.info, encoder.path, costs)
+
+
+def _train_on_ray(
+    context: dg.AssetExecutionContext,
+    config: DatasetConfig,
+    tables: Tables,
+    means: TrainingMeans,
+    cluster: "Cluster",
+    out: Path,
+) -> None:
+    from personarank_dagster.distributed.training import train_on_ray
+    from personarank_dagster.encoding.train import RankJob
+
+    personas, histories, selections = (out / f"{name}.parquet" for name in tables)
+    files = personas, histories, selections
+    job = RankJob(config, files, out, out.parent, means.device, means.precision, means.memory_share)
+    train_on_ray(job, means.processes, cluster, context.log.info)
 
 
 def first_error(out: Path) -> str | None:

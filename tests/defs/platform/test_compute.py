@@ -3,9 +3,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.resources import GpuResource, bounded
+from personarank_dagster.defs.training.run import TrainingMeans
 from personarank_dagster.distributed.cluster import Cluster
 
 SETTINGS = {"engine": "auto", "actors": 0, "cpus_per_actor": 1.0, "gpus_per_actor": 0.0}
@@ -37,6 +39,25 @@ def test_gpus_of_a_cluster_encode_in_bf16_unless_another_precision_is_asked_for(
     on_gpus = compute(engine="ray", gpus_per_actor=1)
     assert (on_gpus.encoding_precision(here), on_gpus.encoding_precision(asked)) == ("bf16", "fp32")
     assert compute(engine="ray").encoding_precision(here) == here.encoding_precision()
+
+
+def test_gpus_of_a_cluster_train_in_bf16_unless_another_precision_is_asked_for() -> None:
+    here = GpuResource(device="cpu", devices=0, precision="auto", memory_share=1.0)
+    asked = GpuResource(device="cpu", devices=0, precision="fp32", memory_share=1.0)
+    on_gpus = compute(engine="ray", gpus_per_actor=1)
+    amp, plain = TrainConfig(st_path="m", tune="full"), TrainConfig(st_path="m", tune="full", amp=False)
+    assert [on_gpus.training_precision(gpu, amp) for gpu in (here, asked)] == ["bf16", "fp32"]
+    assert on_gpus.training_precision(here, plain) == "fp32"
+
+
+def test_ranks_are_those_of_the_cluster_but_heads_are_trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSONARANK_RAY_ADDRESS", "head:6379")
+    here = GpuResource(device="cpu", devices=0, precision="auto", memory_share=1.0)
+    on_gpus = compute(engine="ray", gpus_per_actor=1)
+    weights, head = (TrainConfig(st_path="m", tune=tune, num_gpus=4) for tune in ("full", "head"))
+    means = TrainingMeans.of(here, on_gpus, weights)
+    assert (means.device, means.processes, means.cluster) == ("cuda", 4, Cluster("head:6379", 0, 1.0, 1.0))
+    assert TrainingMeans.of(here, on_gpus, head) == TrainingMeans("cpu", 1, "fp32", 1.0)
 
 
 @pytest.mark.parametrize("settings", [{"actors": 4097}, {"cpus_per_actor": 0.0}, {"gpus_per_actor": 9}])
