@@ -71,9 +71,22 @@ class Account:
             if self.rules.on_bad_row == "quarantine" or len(self.bad) < NAMED_PLACES:
                 self._num_bytes += len(line.content)
                 self.bad.append(replace(line, line=lines_before + line.line))
-        if self.rules.on_bad_row == "quarantine" and self._num_bytes > MAX_QUARANTINE_BYTES:
+        if self._is_too_much(0):
             limit = f"more than {MAX_QUARANTINE_BYTES >> 20} MB, the most that the quarantine takes"
             raise InputError(f"{self.path}: {self.num_bad} bad lines hold {limit}\n{self._places}")
+
+    def take(self, other: "Account") -> bool:
+        """Take over the account of the next file, which was kept apart; False if the quarantine would be too big."""
+        if self._is_too_much(other._num_bytes):
+            return False
+        self.num_lines += other.num_lines
+        self.num_bad += other.num_bad
+        # Two say that there are several.
+        self._rules |= other._rules
+        room = None if self.rules.on_bad_row == "quarantine" else max(0, NAMED_PLACES - len(self.bad))
+        self.bad += other.bad[:room]
+        self._num_bytes += other._num_bytes
+        return True
 
     def close(self) -> None:
         """Raise InputError for an empty file, or bad lines that stop the run: in `fail` any, else too many."""
@@ -97,6 +110,9 @@ class Account:
             where = f"{first.path} line {first.line}" if first.path != self.path else f"line {first.line}"
             raise InputError(f"{self.path}: every line, {first.reason} in {where}; is it the right file?")
         raise InputError(f"{self.path}: {self.num_bad} bad lines of {self.num_lines}; {remedy}\n{self._places}")
+
+    def _is_too_much(self, more: int) -> bool:
+        return self.rules.on_bad_row == "quarantine" and self._num_bytes + more > MAX_QUARANTINE_BYTES
 
     @property
     def _places(self) -> str:

@@ -88,21 +88,36 @@ def read_histories(
     for table in read_tables(path, columns.histories(schema), account):
         interactions.add(table)
     account.close()
-    left_out, filled = Counter[str](), Counter[str]()
+    complete = Completion(schema, ground_truth, item_summaries, aspects)
+    kept = _join(map(complete, interactions.parts()), interactions.scratch)
+    return histories_of(kept, complete, interactions.num_rows, account)
 
-    def finish(part: pl.DataFrame) -> pl.DataFrame:
-        kept = _without_ground_truth(part, ground_truth)
-        left_out["the user's ground truth"] += part.height - kept.height
-        kept = _fill_summaries(kept, item_summaries, filled)
-        kept = _fill_aspects(kept, aspect_columns(schema), aspects, filled)
+
+@dataclass(frozen=True)
+class Completion:
+    """Makes histories of sorted interactions, and counts what it leaves out and fills."""
+
+    schema: SchemaName
+    ground_truth: pl.DataFrame | None
+    item_summaries: pl.DataFrame | None
+    aspects: pl.DataFrame | None
+    left_out: Counter[str] = field(default_factory=Counter)
+    filled: Counter[str] = field(default_factory=Counter)
+
+    def __call__(self, part: pl.DataFrame) -> pl.DataFrame:
+        """The histories of some users, of whom all interactions are here."""
+        kept = _without_ground_truth(part, self.ground_truth)
+        self.left_out["the user's ground truth"] += part.height - kept.height
+        kept = _fill_summaries(kept, self.item_summaries, self.filled)
+        kept = _fill_aspects(kept, aspect_columns(self.schema), self.aspects, self.filled)
         position = pl.int_range(pl.len(), dtype=pl.UInt32).over("user_id")
-        return kept.with_columns(position=position).select(schemas.histories(schema).keys())
+        return kept.with_columns(position=position).select(schemas.histories(self.schema).keys())
 
-    kept = _join(map(finish, interactions.parts()), interactions.scratch)
-    read = interactions.num_rows + len(account.bad)
-    return Ingested(
-        kept, read, left_out=_without_zeros(left_out), filled=_without_zeros(filled), bad_lines=account.bad
-    )
+
+def histories_of(kept: Table, completed: Completion, num_rows: int, account: Account) -> Ingested:
+    """Histories with their account, of so many interactions that were read."""
+    left_out, filled = _without_zeros(completed.left_out), _without_zeros(completed.filled)
+    return Ingested(kept, num_rows + len(account.bad), left_out=left_out, filled=filled, bad_lines=account.bad)
 
 
 def read_selections(

@@ -47,8 +47,9 @@ def read_tables(path: Path, kind: FileKind, account: Account) -> Iterator[pl.Dat
     Raises InputError for a file that cannot be read, that changes meanwhile, that asks for too much, or most of whose
     lines are in another form than JSON. Bad lines stop the run when the account is closed.
     """
-    for part in _present_parts(path):
-        yield from _read_part(part, kind, account)
+    with present_parts(path) as parts:
+        for part in parts:
+            yield from read_part(part, kind, account)
 
 
 def whole_lines(path: Path, kind: FileKind, rules: ReadRules) -> Iterator[bytes]:
@@ -58,13 +59,14 @@ def whole_lines(path: Path, kind: FileKind, rules: ReadRules) -> Iterator[bytes]
     return (gzip_blocks if is_named_gzip(path) else plain_blocks)(path, rules)
 
 
-def _present_parts(path: Path) -> Iterator[Path]:
-    """The parts of a path. Raises InputError if there are none, or others when all were read."""
+@contextmanager
+def present_parts(path: Path) -> Iterator[list[Path]]:
+    """The parts of a path. Raises InputError if there are none, or others when the block ends."""
     with _named(path):
         parts = parts_of(path)
     if not parts:
         raise InputError(f"{path}: expected {EXPECTED}, got {_nothing(path)}")
-    yield from parts
+    yield parts
     if parts_of(path) != parts:
         raise InputError(f"{path}: changed while it was read; run again when it is complete")
 
@@ -75,7 +77,8 @@ def _nothing(path: Path) -> str:
     return f"an empty folder; fill it, or {CORRECT}" if path.is_dir() else f"no such file; {CORRECT}"
 
 
-def _read_part(path: Path, kind: FileKind, account: Account) -> Iterator[pl.DataFrame]:
+def read_part(path: Path, kind: FileKind, account: Account) -> Iterator[pl.DataFrame]:
+    """Tables of one file; see `read_tables`."""
     bad_before, filled_before, lines_before = account.num_bad, account.num_lines, 0
     with _unchanged(path):
         form = text_form(first_bytes(path))

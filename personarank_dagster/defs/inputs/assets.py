@@ -1,6 +1,6 @@
 """The assets of the inputs: the raw files, as observable sources, and a table of each kind of row."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -9,10 +9,12 @@ import dagster as dg
 import msgspec
 import polars as pl
 
+from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
 from personarank_dagster.core.data_checks import ASPECTS_READ, HELD_OUT_ASPECTS
 from personarank_dagster.defs.inputs.checks import checks_of
 from personarank_dagster.defs.inputs.pictures import distributions
+from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset
 from personarank_dagster.defs.platform.formats import TableFormat
 from personarank_dagster.defs.platform.resources import ProjectResource
@@ -22,6 +24,7 @@ from personarank_dagster.preparation.tables import interactions_of
 from personarank_dagster.raw import ingestion
 from personarank_dagster.raw.files import RawFiles
 from personarank_dagster.raw.ingestion import Ingested
+from personarank_dagster.raw.parts import parts_of
 
 
 @graph_asset(
@@ -66,6 +69,7 @@ def histories(
     item_summaries: pl.DataFrame | None,
     review_aspects: pl.DataFrame | None,
     project: ProjectResource,
+    compute: ComputeResource,
 ) -> dg.MaterializeResult[Any]:
     """One row per interaction, chronological per user, without the held-out item.
 
@@ -81,7 +85,7 @@ def histories(
     aspects = raw.optional("aspects", ingestion.read_aspects, schema=raw.data.schema, ground_truth=truth)
     ingested = raw.read(
         "loo_history",
-        ingestion.read_histories,
+        _history_reader(step.config, compute),
         schema=raw.data.schema,
         scratch=raw.data.out_root / "scratch",
         ground_truth=truth,
@@ -165,6 +169,16 @@ def ground_truth(
         return _made(step, split_of_table(split).ground_truth)
     raw = step.raw_files()
     return _ingested(step, raw, raw.read("gt", ingestion.read_ground_truth))
+
+
+def _history_reader(config: DatasetConfig, compute: ComputeResource) -> Callable[..., Ingested]:
+    """Of several files the tasks of a cluster, where its nodes have a folder in common; else this process."""
+    cluster = compute.cluster()
+    if cluster is None or config.bucket or len(parts_of(config.data.raw_files["loo_history"])) < 2:
+        return ingestion.read_histories
+    from personarank_dagster.distributed.ingestion import read_histories_on_ray
+
+    return partial(read_histories_on_ray, cluster)
 
 
 def _held_out_aspects(raw: RawFiles) -> dict[str, int]:
