@@ -1,12 +1,11 @@
 """Encode on a cluster: actors write blocks of vectors into the store themselves, and say which.
 
-What travels through Ray is paths, names and counts: its own store of objects stays empty, and the store of vectors is
-the checkpoint. It must be in a folder that all nodes share.
+What travels through Ray is names and counts: its own store of objects stays empty, and the store of vectors is the
+checkpoint.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import polars as pl
 from personarank_dagster.core.encoders import BaseModel, EncodedTexts, Precision, Side
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.distributed.cluster import Cluster
+from personarank_dagster.distributed.exchange import Exchange
 from personarank_dagster.distributed.pool import Pool
 from personarank_dagster.vectors.text_keys import KeyArray
 from personarank_dagster.vectors.vector_store import VectorStore
@@ -23,17 +23,16 @@ from personarank_dagster.vectors.vector_store import VectorStore
 # Texts of a shard: enough for an actor to fill its batches, few enough that no work is lost; and shards per actor, so
 # that the last of them end at about the same time.
 MIN_TEXTS, MAX_TEXTS, SHARDS_PER_ACTOR = 128, 8_192, 8
-# How long the folders of another machine may show old content.
-SIGHT_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
 class EncodingTask:
-    """What an actor is to encode texts with, and into which store."""
+    """What an actor is to encode texts with, into which store, and where it finds them."""
 
     base: BaseModel
     side: Side
     store: Path
+    exchange: Exchange
     precision: Precision
     device: str
     threads: int
@@ -56,20 +55,26 @@ class TextEncoder:
         from personarank_dagster.encoding.encoder import load_base
         from personarank_dagster.encoding.engine import Engine
 
-        self.store = task.store
+        self.task, self.exchange = task, task.exchange.on_node()
         torch.set_num_threads(task.threads)
         self._check_precision(task)
-        self.engine = Engine(load_base(task.base, task.device), task.precision, task.side)
+        base = replace(task.base, source=str(self.exchange.version(Path(task.base.source))))
+        self.engine = Engine(load_base(base, task.device), task.precision, task.side)
 
-    def __call__(self, shard: Path, again: bool) -> EncodedShard:
-        """Encode the texts of a file; those that are in the store only where somebody began with them."""
-        texts = pl.read_ipc(shard)
-        keys = texts.select("high", "low").to_numpy()
+    def __call__(self, shard: str, again: bool) -> EncodedShard:
+        """Encode the texts of a file; where somebody began with them, those that the store has not."""
+        folder = self.exchange.store(self.task.store)
+        texts, keys = self._texts(shard)
         if again:
-            missing = VectorStore(self.store.parent, self.store.name).places(keys) < 0
-            texts, keys = texts.filter(pl.Series(missing)), keys[missing]
-        store = VectorStore(self.store.parent, self.store.name, only_written=True)
-        return EncodedShard(texts.height, store.write_texts(texts["text"], keys, self._encode))
+            texts, keys = missing_texts(folder, texts, keys)
+        blocks = VectorStore(folder.parent, folder.name, only_written=True).write_texts(texts, keys, self._encode)
+        self.exchange.send(self.task.store, blocks)
+        return EncodedShard(len(texts), blocks)
+
+    def _texts(self, shard: str) -> tuple[pl.Series, KeyArray]:
+        table = pl.read_ipc(self.exchange.file(shard))
+        self.exchange.drop(shard)
+        return table["text"], table.select("high", "low").to_numpy()
 
     def _encode(self, windows: Iterable[list[str]]) -> Iterator[EncodedTexts]:
         return self.engine.stream(windows)
@@ -87,18 +92,23 @@ def encode_on_ray(
     keys: KeyArray,
     task: EncodingTask,
     cluster: Cluster,
-    scratch: Path,
     advance: Callable[[int], None],
 ) -> None:
-    """Encode texts into a store. `scratch` is a folder that all nodes share, as the store is.
+    """Encode texts into a store.
 
     Raises what an actor raises. What any of them has finished stays in the store.
     """
-    with Pool[Path, EncodedShard](cluster, partial(TextEncoder, task)) as pool:
-        shards = write_shards(texts, keys, scratch, number_of_shards(len(texts), pool.room()))
+    with Pool[str, EncodedShard](cluster, partial(TextEncoder, task)) as pool:
+        shards = write_shards(texts, keys, task.exchange, number_of_shards(len(texts), pool.room()))
         for done in pool.results(shards):
             advance(done.texts)
-            _wait_for(task.store, done.blocks)
+            task.exchange.receive(task.store, done.blocks)
+
+
+def missing_texts(store: Path, texts: pl.Series, keys: KeyArray) -> tuple[pl.Series, KeyArray]:
+    """The texts whose vectors a store has not."""
+    missing = VectorStore(store.parent, store.name).places(keys) < 0
+    return texts.filter(pl.Series(missing)), keys[missing]
 
 
 def number_of_shards(texts: int, actors: int) -> int:
@@ -107,29 +117,15 @@ def number_of_shards(texts: int, actors: int) -> int:
     return max(1, min(wanted, texts // MIN_TEXTS))
 
 
-def write_shards(texts: pl.Series, keys: KeyArray, folder: Path, number: int) -> list[Path]:
-    """Cut texts, longest first, into so many shards of about as many bytes, one file each."""
+def write_shards(texts: pl.Series, keys: KeyArray, exchange: Exchange, number: int) -> list[str]:
+    """Cut texts, longest first, into so many shards of about as many bytes, one file each; their names."""
     lengths = texts.str.len_bytes().to_numpy().astype(np.int64)
     order = np.argsort(-lengths, kind="stable")
     ends = np.cumsum(lengths[order])
     cuts = np.searchsorted(ends, np.arange(1, number) * (ends[-1] / number))
-    paths = []
-    for place, rows in enumerate(np.split(order, cuts)):
-        if len(rows):
-            table = pl.DataFrame({"text": texts.gather(rows), "high": keys[rows, 0], "low": keys[rows, 1]})
-            paths.append(folder / f"shard-{place:06}.ipc")
-            table.write_ipc(paths[-1])
-    return paths
-
-
-def _wait_for(store: Path, blocks: list[str]) -> None:
-    """See the blocks that another machine wrote; raises EncoderError where they do not come."""
-    begun = time.monotonic()
-    missing = [store / f"{name}.keys.npy" for name in blocks]
-    while missing := [path for path in missing if not path.exists()]:
-        if time.monotonic() - begun > SIGHT_SECONDS:
-            raise EncoderError(
-                f"{missing[0]}: was written by a node of the cluster and is not here; out_root must be in a folder "
-                "that all nodes share"
-            )
-        time.sleep(0.1)
+    shards = {f"shard-{place:06}.ipc": rows for place, rows in enumerate(np.split(order, cuts)) if len(rows)}
+    for name, rows in shards.items():
+        table = pl.DataFrame({"text": texts.gather(rows), "high": keys[rows, 0], "low": keys[rows, 1]})
+        with exchange.written(name) as path:
+            table.write_ipc(path)
+    return list(shards)

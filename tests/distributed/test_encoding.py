@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from personarank_dagster.core.encoders import BaseModel
-from personarank_dagster.core.errors import EncoderError
-from personarank_dagster.distributed import encoding as module
+from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.distributed import exchange as module
 from personarank_dagster.distributed.cluster import Cluster
 from personarank_dagster.distributed.encoding import (
     EncodingTask,
@@ -15,6 +15,7 @@ from personarank_dagster.distributed.encoding import (
     number_of_shards,
     write_shards,
 )
+from personarank_dagster.distributed.exchange import Exchange
 from personarank_dagster.vectors.text_keys import text_keys
 from personarank_dagster.vectors.vector_store import VectorStore
 from tests.tiny_models import write_tiny_model
@@ -31,7 +32,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
 
 
 def task(base: BaseModel, folder: Path) -> EncodingTask:
-    return EncodingTask(base, "document", folder / "model", "fp32", "cpu", 1)
+    return EncodingTask(base, "document", folder / "model", Exchange(folder / "exchange"), "fp32", "cpu", 1)
 
 
 def here(base: BaseModel, folder: Path) -> np.ndarray:
@@ -42,8 +43,9 @@ def here(base: BaseModel, folder: Path) -> np.ndarray:
 
 
 def test_shards_hold_every_text_once_longest_first_and_about_as_many_bytes(tmp_path: Path) -> None:
-    paths = write_shards(TEXTS, text_keys(TEXTS), tmp_path, 4)
-    shards = [pl.read_ipc(path)["text"] for path in paths]
+    exchange = Exchange(tmp_path)
+    names = write_shards(TEXTS, text_keys(TEXTS), exchange, 4)
+    shards = [pl.read_ipc(exchange.file(name))["text"] for name in names]
     assert sorted(pl.concat(shards)) == sorted(TEXTS)
     lengths = pl.concat(shards).str.len_bytes()
     assert lengths.equals(lengths.sort(descending=True))
@@ -62,7 +64,7 @@ def test_vectors_of_a_cluster_have_the_bits_of_this_machine(address: str, base: 
     import ray
 
     counts: list[int] = []
-    encode_on_ray(TEXTS, text_keys(TEXTS), task(base, tmp_path), Cluster(address), tmp_path, counts.append)
+    encode_on_ray(TEXTS, text_keys(TEXTS), task(base, tmp_path), Cluster(address), counts.append)
     store = VectorStore(tmp_path, "model")
     assert np.array_equal(store.vectors(store.places(text_keys(TEXTS))), here(base, tmp_path))
     assert sum(counts) == len(TEXTS) == len(store)
@@ -71,17 +73,14 @@ def test_vectors_of_a_cluster_have_the_bits_of_this_machine(address: str, base: 
 
 
 def test_a_shard_that_is_repeated_encodes_what_is_not_there(base: BaseModel, tmp_path: Path) -> None:
-    (shard,) = write_shards(TEXTS, text_keys(TEXTS), tmp_path, 1)
     encoder = TextEncoder(task(base, tmp_path))
+    (shard,) = write_shards(TEXTS, text_keys(TEXTS), encoder.exchange, 1)
     assert encoder(shard, False).texts == len(TEXTS)
     assert encoder(shard, True).texts == 0
     assert len(VectorStore(tmp_path, "model")) == len(TEXTS)
 
 
-def test_a_folder_that_nodes_do_not_share_is_an_error(
-    address: str, base: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_nodes_do_not_share_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SIGHT_SECONDS", 0)
-    monkeypatch.setattr(Path, "exists", lambda path: False)
-    with pytest.raises(EncoderError, match="was written by a node of the cluster and is not here"):
-        module._wait_for(tmp_path, ["block"])
+    with pytest.raises(ConfigError, match="was written by another node of the cluster and is not here"):
+        Exchange(tmp_path).receive(tmp_path / "model", ["block"])

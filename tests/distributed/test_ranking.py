@@ -8,6 +8,9 @@ import polars as pl
 import pytest
 
 from personarank_dagster.distributed import ranking as module
+from personarank_dagster.distributed.bucket_exchange import begin_exchange
+from personarank_dagster.distributed.exchange import Exchange
+from personarank_dagster.distributed.node_copies import opened_on_node
 from personarank_dagster.distributed.ranking import ListShard, ListsOnRay, ListWorker, Recipe
 from personarank_dagster.ranking.blending import Blend, measure
 from personarank_dagster.ranking.controls import content_places, shuffled_places
@@ -16,6 +19,7 @@ from personarank_dagster.ranking.ranker import Ranker, blocks
 from personarank_dagster.storage.scratch import ScratchFolder
 from personarank_dagster.storage.tables import table_version
 from personarank_dagster.vectors.embeddings import write_embeddings
+from tests.object_store import object_store
 from tests.ranking.test_ranker import GAMMA, K, make_candidates, make_interactions, make_personas
 
 USERS, ITEMS, LISTED = 150, 40, 12
@@ -24,11 +28,14 @@ USERS, ITEMS, LISTED = 150, 40, 12
 class PoolHere:
     """What an actor does, in this process; every shard twice, as after a loss."""
 
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
     def room(self) -> int:
         return 3
 
     def results(self, shards: Sequence[ListShard]) -> Iterator[None]:
-        worker = ListWorker()
+        worker = ListWorker(self.exchange)
         for shard in [*shards, *reversed(shards)]:
             yield worker(shard, False)
 
@@ -36,7 +43,7 @@ class PoolHere:
 class Both:
     """One ranker that ranks here, and one whose lists are ranked in shards."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, exchange: Exchange | None = None) -> None:
         rng = np.random.default_rng(7)
         caches = {
             "interactions": make_interactions(rng, {f"u{user}": int(rng.integers(0, 5)) for user in range(USERS)}),
@@ -52,7 +59,9 @@ class Both:
         self.counts = self.counts.select("item_id", pl.col("count").cast(pl.Float64))
         self.here = Ranker.of(*caches.values(), k=K, gamma=GAMMA)
         recipe = Recipe(folder / "interactions/1", folder / "personas/1", K, GAMMA)
-        self.lists = ListsOnRay(PoolHere(), folder / "lists.parquet", recipe, ScratchFolder(folder / "scratch"))  # type: ignore[arg-type]
+        scratch = ScratchFolder(folder / "scratch")
+        exchange = exchange or Exchange(scratch.path)
+        self.lists = ListsOnRay(PoolHere(exchange), folder / "lists.parquet", recipe, exchange, scratch)  # type: ignore[arg-type]
         self.sharded = Ranker.of(*caches.values(), k=K, gamma=GAMMA, elsewhere=self.lists)
 
 
@@ -96,6 +105,16 @@ def test_weights_that_are_learned_and_their_lists_are_the_same(both: Both) -> No
     assert same_lists(both, found[1].blend)
 
 
+def test_lists_that_go_through_a_bucket_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MIN_PAIRS", 500)
+    monkeypatch.setenv("PERSONARANK_NODE_DIR", str(tmp_path / "node"))
+    with object_store() as bucket:
+        scratch = ScratchFolder(tmp_path / "driver")
+        both = Both(tmp_path, begin_exchange(tmp_path, bucket, scratch.path))
+        found = learn(both.sharded, both.candidates, both.truth, counts=both.counts, k=5)
+        assert same_lists(both, found.blend)
+
+
 def test_controls_are_the_same(both: Both) -> None:
     for control in (shuffled_places, content_places):
         places = [
@@ -110,7 +129,7 @@ def test_a_node_copies_a_cache_once_and_keeps_the_last_one(tmp_path: Path, monke
     for version in ("1", "2"):
         (tmp_path / "cache" / version).mkdir(parents=True)
         (tmp_path / "cache" / version / "file").write_text(version)
-        opened = [module.opened_on_node(tmp_path / "cache" / version, lambda copy: copy / "file") for _ in range(2)]
+        opened = [opened_on_node(tmp_path / "cache" / version, lambda copy: copy / "file") for _ in range(2)]
         assert opened[0] == opened[1]
         assert opened[0].read_text() == version
     copies = [path for path in (tmp_path / "node").glob("*/*") if path.is_dir()]

@@ -36,9 +36,7 @@ class OnRay:
         self.expected = self.content("expected")
 
     def content(self, out_root: str) -> dict[str, tuple[str, ...]]:
-        """Of all assets but the report, which names versions."""
-        found = self.workspace.current(out_root)
-        return {asset: content(version) for asset, version in found.items() if asset != REPORT}
+        return content_of(self.workspace, out_root)
 
     def run(self, out_root: str, moment: Callable[[], bool] | None = None) -> int:
         return self.workspace.call("run", "--out-root", out_root, moment=moment, constants=SMALL_SHARDS).code
@@ -96,6 +94,12 @@ def test_a_node_that_is_removed_costs_nothing_but_time(on_ray: OnRay) -> None:
 def remove_at(on_ray: OnRay, node: Any, moment: Callable[[], bool]) -> None:
     wait_until(moment, 120)
     on_ray.nodes.remove_node(node, allow_graceful=False)
+
+
+def content_of(workspace: TinyWorkspace, out_root: str) -> dict[str, tuple[str, ...]]:
+    """Of all assets but the report, which names versions."""
+    found = workspace.current(out_root)
+    return {asset: content(version) for asset, version in found.items() if asset != REPORT}
 
 
 def wait_until(moment: Callable[[], bool], seconds: float = 30) -> None:

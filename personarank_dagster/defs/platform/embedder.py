@@ -12,6 +12,7 @@ import polars as pl
 from personarank_dagster.core.encoders import ENGINE, BaseModel, EncodedTexts, Precision, Side
 from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
 from personarank_dagster.defs.platform.compute import ComputeResource, this_machine
+from personarank_dagster.defs.platform.exchanges import exchange_of
 from personarank_dagster.defs.platform.resources import Advance, GpuResource, ProgressResource
 from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.storage.scratch import ScratchFolder
@@ -129,10 +130,9 @@ class Embedder:
         if cluster := self.compute.cluster():
             from personarank_dagster.distributed.encoding import EncodingTask, encode_on_ray
 
-            task = EncodingTask(base, side, store.folder, precision, cluster.device, cluster.threads)
-            scratch = ScratchFolder(config.data.out_root / "scratch")
-            encode_on_ray(texts, keys, task, cluster, scratch.path, advance)
-            scratch.close()
+            with exchange_of(self.step) as (exchange, _):
+                task = EncodingTask(base, side, store.folder, exchange, precision, cluster.device, cluster.threads)
+                encode_on_ray(texts, keys, task, cluster, advance)
             return
         devices = self.gpu.torch_devices(config.rerank.num_gpus)
         if len(devices) > 1:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from personarank_dagster.defs.platform.compute import ComputeResource
+from personarank_dagster.defs.platform.exchanges import exchange_of
 from personarank_dagster.defs.platform.kept_vectors import CACHES
 from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.ranking.elsewhere import Elsewhere
@@ -26,6 +27,9 @@ def ranked_elsewhere(
 
     interactions, personas = (step.sight.version(name).directory for name in CACHES)
     table = step.sight.version(lists).directory / TABLE
-    scratch = step.config.data.out_root / "scratch"
-    with ranked_on_ray(cluster, table, Recipe(interactions, personas, k, gamma), scratch) as elsewhere:
+    recipe = Recipe(interactions, personas, k, gamma)
+    with (
+        exchange_of(step) as (exchange, scratch),
+        ranked_on_ray(cluster, table, recipe, exchange, scratch) as elsewhere,
+    ):
         yield elsewhere
