@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from importlib import import_module
+from pathlib import Path
 
 import yaml
 from check_jsonschema import main as check_jsonschema
@@ -15,6 +16,8 @@ from dagster_k8s.job import (
     construct_dagster_k8s_job,
     get_user_defined_k8s_config,
 )
+from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
+from kubernetes.client import V1PodSpec
 
 from personarank_dagster.command_line.cli import main
 from personarank_dagster.defs.platform.declarations import pod_of_run
@@ -22,6 +25,8 @@ from tests.workspace import ROOT
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+RAY_JOB = yaml.safe_load((DEPLOY / "ray.yaml").read_text())["spec"]
+RAY = RAY_JOB["rayClusterSpec"]
 VALUES = yaml.safe_load((DEPLOY / "kubernetes.yaml").read_text())
 
 
@@ -78,6 +83,32 @@ def test_the_pod_of_a_run_has_the_limits_of_the_values_and_those_of_its_job() ->
     pod = job.spec.template.spec
     assert pod.containers[0].resources.limits == {"memory": "32Gi", "nvidia.com/gpu": "1"}
     assert [one.key for one in pod.tolerations] == ["nvidia.com/gpu"]
+
+
+def test_the_ray_job_follows_the_schema_of_kuberay() -> None:
+    schema = Path(__file__).with_name("rayjob.schema.json")
+    checked = CliRunner().invoke(check_jsonschema, ["--schemafile", str(schema), str(DEPLOY / "ray.yaml")])
+    assert checked.exit_code == 0, checked.output
+
+
+def test_the_pods_of_the_ray_job_are_pods_with_the_settings_of_their_nodes() -> None:
+    head, workers = RAY["headGroupSpec"], RAY["workerGroupSpecs"]
+    for pod in (group["template"]["spec"] for group in (head, *workers)):
+        (container,) = k8s_model_from_dict(V1PodSpec, k8s_snake_case_dict(V1PodSpec, pod)).containers
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        assert {mount.name for mount in container.volume_mounts} == volumes
+        assert container.image.startswith(VALUES["dagster-user-deployments"]["deployments"][0]["image"]["repository"])
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert workers[0]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_the_ray_job_names_a_command_variables_and_the_release_that_are_there() -> None:
+    assert RAY_JOB["entrypoint"].split()[0] == "personarank"
+    assert CliRunner().invoke(main, [*RAY_JOB["entrypoint"].split()[1:], "--help"]).exit_code == 0
+    given = {one["name"] for one in RAY["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]}
+    package = "\n".join(path.read_text() for path in (ROOT / "personarank_dagster").rglob("*.py"))
+    assert all(f'"{name}"' in package for name in given)
+    assert f"ray=={RAY['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
 
 
 def test_the_image_copies_what_is_there_and_installs_extras_that_exist() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from personarank_dagster.core.encoders import Precision
 from personarank_dagster.core.errors import ConfigError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from personarank_dagster.encoding.devices import TrainingPrecision
 
 ENGINE_VARIABLE = "PERSONARANK_ENGINE"
+# What an actor takes, where neither a run nor a component says so.
+SHARE_VARIABLES = {"cpus_per_actor": "PERSONARANK_CPUS_PER_ACTOR", "gpus_per_actor": "PERSONARANK_GPUS_PER_ACTOR"}
 
 EngineName = Literal["local", "ray"]
 ENGINES: Mapping[str, EngineName] = {"local": "local", "ray": "ray"}
@@ -69,6 +71,22 @@ class ComputeResource(dg.ConfigurableResource[Any]):
             return {}
         asked = {"actors": self.actors, "cpus_per_actor": self.cpus_per_actor, "gpus_per_actor": self.gpus_per_actor}
         return {"engine": "ray", **asked}
+
+
+def engine_of_environment() -> ComputeResource:
+    """The engine, and what its actors take, by the environment; a run can say otherwise.
+
+    Raises ConfigError for a variable that holds no number within the bounds.
+    """
+    found: dict[str, Any] = {"engine": "auto", "actors": 0, "cpus_per_actor": 1.0, "gpus_per_actor": 0.0}
+    for field, name in SHARE_VARIABLES.items():
+        if value := os.environ.get(name):
+            found[field] = value
+            try:
+                ComputeResource(**found)
+            except ValidationError as error:
+                raise ConfigError(f"{name}: {error.errors()[0]['msg']}, got {value!r}") from None
+    return ComputeResource(**found)
 
 
 def this_machine() -> ComputeResource:

@@ -5,7 +5,7 @@ import pytest
 
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.defs.platform.compute import ComputeResource
+from personarank_dagster.defs.platform.compute import ComputeResource, engine_of_environment
 from personarank_dagster.defs.platform.resources import GpuResource, bounded
 from personarank_dagster.defs.training.run import TrainingMeans
 from personarank_dagster.distributed.cluster import Cluster
@@ -58,6 +58,15 @@ def test_ranks_are_those_of_the_cluster_but_heads_are_trained_here(monkeypatch: 
     means = TrainingMeans.of(here, on_gpus, weights)
     assert (means.device, means.processes, means.cluster) == ("cuda", 4, Cluster("head:6379", 0, 1.0, 1.0))
     assert TrainingMeans.of(here, on_gpus, head) == TrainingMeans("cpu", 1, "fp32", 1.0)
+
+
+def test_the_environment_says_what_an_actor_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine_of_environment() == compute()
+    monkeypatch.setenv("PERSONARANK_GPUS_PER_ACTOR", "0.5")
+    assert engine_of_environment() == compute(gpus_per_actor=0.5)
+    monkeypatch.setenv("PERSONARANK_CPUS_PER_ACTOR", "0")
+    with pytest.raises(ConfigError, match=r"PERSONARANK_CPUS_PER_ACTOR: .*greater than or equal to 0\.1, got '0'"):
+        engine_of_environment()
 
 
 @pytest.mark.parametrize("settings", [{"actors": 4097}, {"cpus_per_actor": 0.0}, {"gpus_per_actor": 9}])
