@@ -22,6 +22,7 @@ from benchmarks.reranking import (
     GAMMA,
     INTERACTIONS,
     ITEMS,
+    MADE_WITH,
     PERSONAS,
     _candidates,
     _index,
@@ -29,6 +30,7 @@ from benchmarks.reranking import (
     _vectors,
 )
 from personarank_dagster.core.encoders import BUNDLED_NAME, BaseModel
+from personarank_dagster.defs.graph import output_format
 from personarank_dagster.distributed.cluster import Cluster, joined
 from personarank_dagster.distributed.encoding import EncodingTask, TextEncoder, number_of_shards, write_shards
 from personarank_dagster.distributed.exchange import Exchange
@@ -38,12 +40,12 @@ from personarank_dagster.ranking.blending import Blend
 from personarank_dagster.ranking.ranker import Ranker, VectorTable, blocks
 from personarank_dagster.storage.reranked import spool
 from personarank_dagster.storage.scratch import ScratchFolder
-from personarank_dagster.vectors.embeddings import read_embeddings, write_embeddings
+from personarank_dagster.vectors.embeddings import CacheTable, read_embeddings, write_embeddings
 from personarank_dagster.vectors.text_keys import text_keys
 from personarank_dagster.vectors.vector_store import VectorStore
 
 TEXTS, USERS, ROUNDS = 4_000, 4_000, 1
-KEYS, ROWS_OF_A_BLOCK, DIMENSION = 10_000_000, 1 << 13, 4
+KEYS, ROWS_OF_A_BLOCK, DIMENSION = 10_000_000, 1 << 13, 64
 WORDS = np.array(["red", "blue", "lamp", "chair", "warm", "light", "old", "small", "desk", "quiet", "tall", "round"])
 
 
@@ -135,14 +137,25 @@ def keys() -> None:
             store.join_blocks()
         with _cost("all keys are found in one block"):
             assert (store.places(wanted) >= 0).all()
+        del wanted
+        with _cost(f"one cache of {DIMENSION} dimensions is checked, hashed and written"):
+            _publish_cache(folder / "cache", np.load(next(store.folder.glob("*.vectors.npy")), mmap_mode="r"))
 
 
 def _write_blocks(folder: Path, wanted: np.ndarray) -> None:
-    vectors = np.ones((ROWS_OF_A_BLOCK, DIMENSION), np.float16)
+    vectors = np.full((ROWS_OF_A_BLOCK, DIMENSION), DIMENSION**-0.5, np.float16)
     store = VectorStore(folder, "store", only_written=True)
     for begin in range(0, len(wanted), ROWS_OF_A_BLOCK):
         own = wanted[begin : begin + ROWS_OF_A_BLOCK].T
         store.write_block(np.concatenate([own, np.zeros((1, own.shape[1]), np.uint64)]), vectors.__getitem__)
+
+
+def _publish_cache(folder: Path, vectors: np.ndarray) -> None:
+    folder.mkdir()
+    table, form = CacheTable(vectors, _index(KEYS, 1, "item_id"), MADE_WITH), output_format("persona_cache", "amazon")
+    form.check("persona_cache", table)
+    form.version_of(table)
+    form.write(table, folder)
 
 
 def _texts(number: int) -> pl.Series:
