@@ -36,7 +36,7 @@ class GpuModel(dg.Model, dg.Resolvable):
 class ComputeModel(dg.Model, dg.Resolvable):
     """Where texts are encoded and lists ranked; a run can say otherwise."""
 
-    engine: Literal["auto", "local", "ray"] = "auto"
+    engine: Literal["local", "ray"] = "local"
     actors: Annotated[int, Field(ge=0, le=4096)] = 0
     cpus_per_actor: Annotated[float, Field(ge=0.1, le=256)] = 1.0
     gpus_per_actor: Annotated[float, Field(ge=0, le=8)] = 0.0

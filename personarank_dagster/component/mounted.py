@@ -13,13 +13,14 @@ from personarank_dagster.defs.automation.jobs import dataset_jobs, report_job
 from personarank_dagster.defs.automation.schedules import dataset_schedules
 from personarank_dagster.defs.automation.sensors import automation_sensor, raw_files_sensor
 from personarank_dagster.defs.graph import all_assets, all_checks
-from personarank_dagster.defs.platform.compute import ComputeResource
+from personarank_dagster.defs.platform.compute import ComputeResource, this_machine
 from personarank_dagster.defs.platform.io_manager import VersionedIOManager
 from personarank_dagster.defs.platform.mounts import OWNERS, Mount, as_name
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource, bounded
 
 ANY_DEVICE = GpuResource(device="auto", devices=0, precision="auto", memory_share=1.0)
 ANY_ENGINE = ComputeResource(engine="auto", actors=0, cpus_per_actor=1.0, gpus_per_actor=0.0)
+THIS_MACHINE = this_machine()
 
 # Begins the names of jobs, schedules, sensors and resources where there is no prefix.
 NAMESPACE = "personarank"
@@ -36,7 +37,7 @@ def build_definitions(
     schedules: bool = True,
     sensors: bool = True,
     gpu: GpuResource = ANY_DEVICE,
-    compute: ComputeResource = ANY_ENGINE,
+    compute: ComputeResource = THIS_MACHINE,
     pool: str = "gpu",
     raw_assets: Mapping[str, Sequence[str]] | None = None,
 ) -> dg.Definitions:

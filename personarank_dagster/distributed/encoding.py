@@ -22,7 +22,7 @@ from personarank_dagster.vectors.vector_store import VectorStore
 
 # Texts of a shard: enough for an actor to fill its batches, few enough that no work is lost; and shards per actor, so
 # that the last of them end at about the same time.
-MIN_TEXTS, MAX_TEXTS, SHARDS_PER_ACTOR = 128, 8_192, 8
+MIN_TEXTS, MAX_TEXTS, SHARDS_PER_ACTOR = 128, 1 << 15, 8
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Actors that work through shards: whichever are lost, with their node or alone, their shards go to others."""
 
+import os
+import pickle
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,8 @@ Work = Callable[[ShardT, bool], ResultT]
 
 # Actors that may be lost over one shard; how long one may take to start, since nodes may have to be started for it.
 MAX_LOSSES, START_SECONDS = 3, 900.0
+# What says how many threads polars, torch and the compiled loops take.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS")
 # Between looks at what the operating system asks of this process.
 LOOK_SECONDS = 1.0
 
@@ -23,12 +27,14 @@ LOOK_SECONDS = 1.0
 class Actor(Generic[ShardT, ResultT]):
     """One of the pool, in a process of its own; what is made and worked on comes and goes as paths and numbers."""
 
-    def __init__(self, make: Callable[[], Work[ShardT, ResultT]]) -> None:
+    def __init__(self, make: bytes, threads: int) -> None:
+        # Read by libraries when they are loaded, which `make` does: a node's actors would each take all its cores.
+        os.environ.update({name: str(threads) for name in THREAD_VARIABLES})
         self._make = make
 
     def start(self) -> None:
         """Make what works; not in the constructor, whose errors Ray reports as the loss of an actor."""
-        self._work = self._make()
+        self._work: Work[ShardT, ResultT] = pickle.loads(self._make)()
 
     def work(self, shard: ShardT, again: bool) -> ResultT:
         """The result of one shard."""
@@ -45,7 +51,7 @@ class Pool(Generic[ShardT, ResultT]):
     def __init__(self, cluster: Cluster, make: Callable[[], Work[ShardT, ResultT]]) -> None:
         self.ray = joined(cluster)
         self.cluster = cluster
-        self._make = make
+        self._make: bytes = self.ray.cloudpickle.dumps(make)
         self._class = self.ray.remote(
             num_cpus=cluster.cpus_per_actor, num_gpus=cluster.gpus_per_actor, max_restarts=0, max_task_retries=0
         )(Actor)
@@ -109,7 +115,7 @@ class Pool(Generic[ShardT, ResultT]):
             self._check_start()
 
     def _hire(self) -> None:
-        actor = self._class.remote(self._make)
+        actor = self._class.remote(self._make, self.cluster.threads)
         self._awaited[actor.start.remote()] = actor, None
 
     def _give(self, actor: Any) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from personarank_dagster.core.errors import ConfigError, EncoderError, PersonarankError, StorageError, reason_of
 from personarank_dagster.distributed.cluster import Cluster, joined
-from personarank_dagster.distributed.pool import LOOK_SECONDS, MAX_LOSSES, START_SECONDS
+from personarank_dagster.distributed.pool import LOOK_SECONDS, MAX_LOSSES, START_SECONDS, THREAD_VARIABLES
 
 if TYPE_CHECKING:
     from personarank_dagster.encoding.train import RankJob
@@ -32,6 +32,9 @@ Say = Callable[[str], object]
 
 class Rank:
     """A rank of one training, in a process of its own that trains once."""
+
+    def __init__(self, threads: int) -> None:
+        os.environ.update({name: str(threads) for name in THREAD_VARIABLES})
 
     def meeting_point(self) -> tuple[str, int]:
         """Address and a free port of this node, where the ranks find each other."""
@@ -112,6 +115,7 @@ class Ranks:
     def __init__(self, cluster: Cluster, number: int, *, after_loss: bool = False) -> None:
         self.ray = joined(cluster)
         # Two ranks cannot talk to each other from the same GPU, so each has one of its own.
+        self.threads = cluster.threads
         self.asked = {"CPU": cluster.cpus_per_actor, "GPU": 1.0 if cluster.gpus_per_actor else 0.0}
         self.room = self._room_for_some(number) if after_loss else self._room_for_all(number)
         self.actors: list[Any] = []
@@ -122,8 +126,8 @@ class Ranks:
         actor = self.ray.remote(max_restarts=0, max_task_retries=0)(Rank)
         for place in range(self.room.bundle_count):
             there = PlacementGroupSchedulingStrategy(self.room, placement_group_bundle_index=place)
-            cpus, gpus = self.asked["CPU"], self.asked["GPU"]
-            self.actors.append(actor.options(num_cpus=cpus, num_gpus=gpus, scheduling_strategy=there).remote())
+            asked = {"num_cpus": self.asked["CPU"], "num_gpus": self.asked["GPU"], "scheduling_strategy": there}
+            self.actors.append(actor.options(**asked).remote(self.threads))
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -126,13 +126,20 @@ class OneList(NamedTuple):
         )
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: as many as it is bound to, and no more than $OMP_NUM_THREADS."""
+    bound = len(os.sched_getaffinity(0))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(bound, max(1, int(asked))) if asked.isdecimal() else bound
+
+
 Scorer = Callable[["Ranker", Lists, int], PersonaScores]
 
 
 def score_on_cores(ranker: "Ranker", lists: Lists, num_reasons: int, num_signals: int = 0) -> PersonaScores:
     """Persona scores of lists, or all persona signals, on all cores that this process may use."""
     found = PersonaScores.empty(len(lists.personas), num_reasons, num_signals)
-    num_cores = len(os.sched_getaffinity(0))
+    num_cores = usable_cores()
     bounds = np.linspace(0, len(lists), min(num_cores, max(1, len(lists))) + 1).astype(int)
 
     def score(begin: int, end: int) -> None:

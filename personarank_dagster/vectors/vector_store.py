@@ -30,7 +30,7 @@ from personarank_dagster.core.errors import ContractError, StorageError, reason_
 from personarank_dagster.core.profiles import IntArray
 from personarank_dagster.core.texts import text_windows
 from personarank_dagster.vectors.matrices import Float16Array, row_parts, save_matrix
-from personarank_dagster.vectors.text_keys import KeyArray, rows_of_keys
+from personarank_dagster.vectors.text_keys import KeyArray, OrderedKeys
 
 BoolArray = npt.NDArray[np.bool_]
 EncodeTexts = Callable[[Iterable[list[str]]], Iterable[EncodedTexts]]
@@ -64,14 +64,15 @@ class VectorStore:
 
     def places(self, keys: KeyArray) -> IntArray:
         """Where the vector of each key is, -1 for those that are not there."""
+        ordered = OrderedKeys.of(keys)
         found = np.full(len(keys), -1, dtype=np.int64)
         offset = 0
         for block in self._blocks:
-            open_keys = np.flatnonzero(found < 0)
-            rows = rows_of_keys(block.keys, keys[open_keys])
-            found[open_keys[rows >= 0]] = rows[rows >= 0] + offset
+            rows, at = ordered.found_in(block.keys)
+            new = found[at] < 0
+            found[at[new]] = rows[new] + offset
             offset += len(block.vectors)
-        return found
+        return ordered.in_their_order(found)
 
     def vectors(self, places: IntArray) -> Float16Array:
         """Vectors (places, dimension) at these places."""
@@ -151,12 +152,12 @@ class VectorStore:
 
     def _by_block(self, places: IntArray) -> Iterator[tuple[_Block, IntArray, IntArray]]:
         """Blocks with rows among the places: the rows, and where in `places` they stand."""
-        offset = 0
-        for block in self._blocks:
-            wanted = np.flatnonzero((places >= offset) & (places < offset + len(block.vectors)))
-            if len(wanted):
-                yield block, places[wanted] - offset, wanted
-            offset += len(block.vectors)
+        offsets = np.cumsum([0, *(len(block.vectors) for block in self._blocks)])
+        order = np.argsort(places, kind="stable")
+        cuts = np.searchsorted(places, offsets, sorter=order)
+        for block, offset, begin, end in zip(self._blocks, offsets, cuts, cuts[1:], strict=False):
+            if begin < end:
+                yield block, places[order[begin:end]] - offset, order[begin:end]
 
     def _open(self) -> None:
         """Hold the folder, and see its blocks."""

@@ -54,7 +54,7 @@ def test_shards_hold_every_text_once_longest_first_and_about_as_many_bytes(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("texts", "actors", "number"), [(1, 4, 1), (1_000, 4, 7), (100_000, 2, 16), (10**8, 8, 12_208)]
+    ("texts", "actors", "number"), [(1, 4, 1), (1_000, 4, 7), (100_000, 2, 16), (10**8, 8, 3_052)]
 )
 def test_there_are_some_shards_for_each_actor_and_none_is_large(texts: int, actors: int, number: int) -> None:
     assert number_of_shards(texts, actors) == number
