@@ -18,6 +18,7 @@ from personarank_dagster.distributed import training as module
 from personarank_dagster.distributed.cluster import Cluster
 from personarank_dagster.distributed.training import Ranks, train_on_ray
 from personarank_dagster.raw.ingestion import read_histories, read_personas, read_selections
+from tests.distributed.test_runs import pytestmark as in_torture
 from tests.distributed.test_runs import wait_until
 from tests.killable import TinyWorkspace, edit
 
@@ -64,20 +65,33 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return another(RankJob(config, paths, folder / "out", None, "cpu", "fp32", 1.0), "job")
 
 
-def test_a_training_goes_on_without_a_node_that_is_removed(
-    job: Any, nodes: Any, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def expected(job: Any) -> list[float]:
+    """The losses of one process."""
     from personarank_dagster.encoding.train import train_rank
 
-    monkeypatch.setattr(module, "REPLACEMENT_SECONDS", 0)
-    here, there = another(job, "here"), another(job, "there")
+    here = another(job, "here")
     train_rank(here, lambda *step: None)
-    said: list[str] = []
+    return losses(here)
+
+
+def test_two_nodes_learn_what_one_process_learns(job: Any, expected: list[float], address: str) -> None:
+    there, said = another(job, "two"), list[str]()
+    train_on_ray(there, 2, Cluster(address), said.append)
+    assert any("loss" in line for line in said)
+    assert np.allclose(losses(there), expected, rtol=0, atol=1e-5)
+
+
+@in_torture
+def test_a_training_goes_on_without_a_node_that_is_removed(
+    job: Any, expected: list[float], nodes: Any, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPLACEMENT_SECONDS", 0)
+    there, said = another(job, "removed"), list[str]()
     with removed(nodes, lambda: any(there.checkpoints.glob("checkpoint-*/whole"))):
         train_on_ray(there, 3, Cluster(address), said.append)
     assert sum("a rank was lost" in line for line in said) == 1
-    assert any("loss" in line for line in said)
-    assert np.allclose(losses(there), losses(here), rtol=0, atol=1e-5)
+    assert np.allclose(losses(there), expected, rtol=0, atol=1e-5)
 
 
 @contextmanager
