@@ -114,8 +114,8 @@ class Ranks:
 
     def __init__(self, cluster: Cluster, number: int, *, after_loss: bool = False) -> None:
         self.ray = joined(cluster)
-        # Two ranks cannot talk to each other from the same GPU, so each has one of its own.
         self.threads = cluster.threads
+        # Two ranks cannot talk to each other from the same GPU, so each has one of its own.
         self.asked = {"CPU": cluster.cpus_per_actor, "GPU": 1.0 if cluster.gpus_per_actor else 0.0}
         self.room = self._room_for_some(number) if after_loss else self._room_for_all(number)
         self.actors: list[Any] = []
