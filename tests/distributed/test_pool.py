@@ -60,18 +60,22 @@ def test_the_shard_of_a_lost_actor_goes_to_another_who_knows_that_somebody_began
         assert sorted(pool.results(range(5))) == [(0, False), (1, False), (2, False), (3, True), (4, False)]
 
 
-def test_a_shard_that_loses_actor_after_actor_is_an_error_that_is_tried_again(address: str, tmp_path: Path) -> None:
+def test_a_shard_that_loses_actor_after_actor_is_an_error_that_is_tried_again(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_LOSSES", 1)
     with (
         Pool[int, tuple[int, bool]](Cluster(address), partial(dying_over_3, 9, tmp_path)) as pool,
-        pytest.raises(ConnectionError, match="4 actors were lost one after the other, each over the same work"),
+        pytest.raises(ConnectionError, match="2 actors were lost one after the other, each over the same work"),
     ):
         list(pool.results(range(5)))
 
 
-def test_actors_that_are_lost_while_they_start_are_an_error(address: str) -> None:
+def test_actors_that_are_lost_while_they_start_are_an_error(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_LOSSES", 1)
     with (
         Pool[int, int](Cluster(address), dying) as pool,
-        pytest.raises(ConnectionError, match="4 actors were lost one after the other, each while it started"),
+        pytest.raises(ConnectionError, match="2 actors were lost one after the other, each while it started"),
     ):
         list(pool.results([1]))
 

@@ -9,9 +9,10 @@ import pytest
 
 from personarank_dagster.distributed import ranking as module
 from personarank_dagster.distributed.bucket_exchange import begin_exchange
+from personarank_dagster.distributed.cluster import Cluster
 from personarank_dagster.distributed.exchange import Exchange
 from personarank_dagster.distributed.node_copies import opened_on_node
-from personarank_dagster.distributed.ranking import ListShard, ListsOnRay, ListWorker, Recipe
+from personarank_dagster.distributed.ranking import ListShard, ListsOnRay, ListWorker, Recipe, ranked_on_ray
 from personarank_dagster.ranking.blending import Blend, measure
 from personarank_dagster.ranking.controls import content_places, shuffled_places
 from personarank_dagster.ranking.cross_fitting import LearnedBlend, learn
@@ -103,6 +104,12 @@ def test_weights_that_are_learned_and_their_lists_are_the_same(both: Both) -> No
     assert found[0].places.tolist() == found[1].places.tolist()
     assert np.array_equal(found[0].blend.folds, found[1].blend.folds)
     assert same_lists(both, found[1].blend)
+
+
+def test_actors_rank_as_this_process_does(both: Both, address: str) -> None:
+    where = both.lists.lists, both.lists.recipe, both.lists.exchange, both.lists.scratch
+    with ranked_on_ray(Cluster(address), *where) as both.lists:
+        assert same_lists(both, Blend(0.3))
 
 
 def test_lists_that_go_through_a_bucket_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,11 @@ from tests.killable import TinyWorkspace, content, sight
 SMALL_SHARDS = {
     "personarank_dagster.distributed.encoding:MIN_TEXTS": 4,
     "personarank_dagster.distributed.encoding:SHARDS_PER_ACTOR": 30,
+    "personarank_dagster.distributed.ranking:MIN_PAIRS": 4,
 }
 BLOCKS = "amazon/vectors/*/*.keys.npy"
+# What is to be seen in the midst of encoding, and of ranking.
+MIDST = {"encoding": (BLOCKS, 5), "ranking": ("amazon/scratch/*/parts-*/*.parquet", 1)}
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("PERSONARANK_CLUSTER_RUNS"),
@@ -41,8 +44,8 @@ class OnRay:
     def run(self, out_root: str, moment: Callable[[], bool] | None = None) -> int:
         return self.workspace.call("run", "--out-root", out_root, moment=moment, constants=SMALL_SHARDS).code
 
-    def blocks(self, out_root: str, number: int) -> Callable[[], bool]:
-        return sight(self.workspace.folder / out_root, BLOCKS, number)
+    def midst(self, work: str, out_root: str) -> Callable[[], bool]:
+        return sight(self.workspace.folder / out_root, *MIDST[work])
 
     def actors(self) -> list[psutil.Process]:
         """Processes that work on the nodes of the cluster."""
@@ -65,13 +68,13 @@ def test_two_nodes_make_the_bytes_of_one_machine(on_ray: OnRay) -> None:
     assert on_ray.content("undisturbed") == on_ray.expected
 
 
-def test_nothing_of_a_killed_run_works_on_and_the_next_one_continues(on_ray: OnRay) -> None:
-    assert on_ray.run("killed", on_ray.blocks("killed", 5)) == -signal.SIGKILL
-    wait_until(lambda: on_ray.actors() == [])
-    kept = len(list((on_ray.workspace.folder / "killed").glob(BLOCKS)))
-    assert kept >= 5
-    assert on_ray.run("killed") == 0
-    assert on_ray.content("killed") == on_ray.expected
+@pytest.mark.parametrize("work", MIDST)
+def test_nothing_of_a_killed_run_works_on_and_the_next_one_continues(on_ray: OnRay, work: str) -> None:
+    out_root = f"killed-{work}"
+    assert on_ray.run(out_root, on_ray.midst(work, out_root)) == -signal.SIGKILL
+    wait_until(lambda: on_ray.actors() == [], 10)
+    assert on_ray.run(out_root) == 0
+    assert on_ray.content(out_root) == on_ray.expected
 
 
 def test_nothing_of_a_terminated_run_works_on(on_ray: OnRay) -> None:
@@ -82,17 +85,18 @@ def test_nothing_of_a_terminated_run_works_on(on_ray: OnRay) -> None:
     wait_until(lambda: on_ray.actors() == [], 5)
 
 
-def test_a_node_that_is_removed_costs_nothing_but_time(on_ray: OnRay) -> None:
-    node = on_ray.nodes.add_node(num_cpus=1)
-    removal = threading.Thread(target=remove_at, args=(on_ray, node, on_ray.blocks("removed", 5)))
+@pytest.mark.parametrize("work", MIDST)
+def test_a_node_that_is_removed_costs_nothing_but_time(on_ray: OnRay, work: str) -> None:
+    out_root, node = f"removed-{work}", on_ray.nodes.add_node(num_cpus=1)
+    removal = threading.Thread(target=remove_at, args=(on_ray, node, on_ray.midst(work, out_root)))
     removal.start()
-    assert on_ray.run("removed") == 0
+    assert on_ray.run(out_root) == 0
     removal.join()
-    assert on_ray.content("removed") == on_ray.expected
+    assert on_ray.content(out_root) == on_ray.expected
 
 
 def remove_at(on_ray: OnRay, node: Any, moment: Callable[[], bool]) -> None:
-    wait_until(moment, 120)
+    wait_until(moment, 300)
     on_ray.nodes.remove_node(node, allow_graceful=False)
 
 
