@@ -355,7 +355,7 @@ def serve_command(
 ) -> None:
     """Rerank over HTTP, from what is published, without Dagster; `GET /` is a page to look at lists."""
     from personarank_dagster.service.command import places
-    from personarank_dagster.service.server import serve
+    from personarank_dagster.service.processes.server import serve
     from personarank_dagster.service.settings import Limits, Settings, read_token
 
     limits = Limits(max_body_kb << 10, max_candidates, in_flight=max_in_flight, seconds=timeout)
