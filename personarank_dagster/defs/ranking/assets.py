@@ -29,7 +29,7 @@ from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
 from personarank_dagster.defs.ranking.choices import choose_blend
 from personarank_dagster.defs.ranking.examples import example_lists
 from personarank_dagster.defs.ranking.pictures import metric_bars, movement, report_lines
-from personarank_dagster.preparation.split import split_of_table
+from personarank_dagster.preparation.reviews.split import split_of_table
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking import ranker as ranking
 from personarank_dagster.ranking.blending import Alpha, measure
