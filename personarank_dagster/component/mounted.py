@@ -13,7 +13,7 @@ from personarank_dagster.defs.automation.jobs import dataset_jobs, report_job
 from personarank_dagster.defs.automation.schedules import dataset_schedules
 from personarank_dagster.defs.automation.sensors import automation_sensor, raw_files_sensor
 from personarank_dagster.defs.graph import all_assets, all_checks
-from personarank_dagster.defs.platform.io_manager import VersionedIOManager
+from personarank_dagster.defs.platform.io.io_manager import VersionedIOManager
 from personarank_dagster.defs.platform.mounts import OWNERS, Mount, as_name
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource, bounded
 

@@ -14,15 +14,15 @@ from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import ContractError, listed_by_name
 from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset, no_settings
 from personarank_dagster.defs.platform.figures import Draw
-from personarank_dagster.defs.platform.formats import (
+from personarank_dagster.defs.platform.io.formats import (
     METRICS_JSON,
     MetricsFormat,
     RerankedFormat,
     RerankMetrics,
     TableFormat,
 )
+from personarank_dagster.defs.platform.io.outputs import Outputs
 from personarank_dagster.defs.platform.kept_vectors import CACHES, untrained_tables
-from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
