@@ -150,18 +150,12 @@ def rerank_metrics(
     ks = step.config.rerank.ks
     ranks = metrics.hit_ranks(reranked_candidates, ground_truth)
     in_the_same_way = rules.measure(histories, max(ks))
-    controls = [
-        shuffled_places(ranker, reranked_candidates, ground_truth, in_the_same_way),
-        content_places(ranker, reranked_candidates, ground_truth, in_the_same_way),
-        popularity_and_random_places(ranker, reranked_candidates, ground_truth, interactions),
-    ]
-    if rules.blend == "learned":
-        without = rules.measure(histories, max(ks), WITHOUT_PERSONAS)
-        controls.append(without(ranker, reranked_candidates, ground_truth).by_user("without_personas"))
+    lists = (reranked_candidates, ground_truth)
+    without = rules.measure(histories, max(ks), WITHOUT_PERSONAS) if rules.blend == "learned" else None
+    controls = _controls(ranker, lists, interactions, measured=in_the_same_way, without_personas=without)
     if untrained := _untrained(step):
         baseline = _ranker(rules, untrained[0], untrained[1], gpu)
-        measured = in_the_same_way(baseline, reranked_candidates, ground_truth)
-        controls.append(measured.by_user("untrained"))
+        controls.append(in_the_same_way(baseline, *lists).by_user("untrained"))
     places = metrics.places_by_order(ranks, controls)
     users, scenarios = ranks["user_id"], metrics.scenario_users(interactions, ground_truth)
     others = set_metrics(reranked_candidates, ground_truth, users, ks)
@@ -178,6 +172,25 @@ def rerank_metrics(
     )
     numbers = _metric_numbers(found) | step.set_aside(raw) | left_out(raw.left_out.get("reviews", {}))
     return step.result(found, numbers, gpu, pictures={"metrics": partial(metric_bars, found.table)})
+
+
+def _controls(
+    ranker: Ranker,
+    lists: tuple[pl.LazyFrame, pl.DataFrame],
+    interactions: pl.DataFrame,
+    *,
+    measured: Measure,
+    without_personas: Measure | None,
+) -> list[pl.DataFrame]:
+    """Places of the ground truth in the same lists, in the orders that need no other encoder."""
+    controls = [
+        shuffled_places(ranker, *lists, measured),
+        content_places(ranker, *lists, measured),
+        popularity_and_random_places(ranker, *lists, interactions),
+    ]
+    if without_personas:
+        controls.append(without_personas(ranker, *lists).by_user("without_personas"))
+    return controls
 
 
 @graph_asset(
