@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from personarank_dagster.core.profiles import IntArray
+from personarank_dagster.encoding.word_tokens import Tokenize, gather, tokens_of
 
 # Windows that are tokenised before they are asked for.
 AHEAD = 3
@@ -48,7 +48,7 @@ class Batch:
 class TextReader:
     """Makes token ids of texts as the model reads them: after the prompt, cut at its maximum length, not padded."""
 
-    tokenizer: Tokenizer
+    tokenize: Tokenize
     prompt: str = ""
 
     def windows(self, windows: Iterable[Sequence[str]]) -> Iterator[Batch]:
@@ -66,25 +66,23 @@ class TextReader:
 
     def read(self, texts: Sequence[str], place: int = 0) -> Batch:
         """The texts as one batch, the first of them at `place`."""
-        encodings = self.tokenizer.encode_batch_fast([self.prompt + text for text in texts])
-        lengths = np.array([len(encoding) for encoding in encodings], dtype=np.int64)
-        order = np.argsort(-lengths, kind="stable")
-        ids = chain.from_iterable(encodings[i].ids for i in order)
+        tokens = self.tokenize([self.prompt + text for text in texts])
+        order = np.argsort(-tokens.lengths, kind="stable")
+        starts = np.cumsum(tokens.lengths) - tokens.lengths
         return Batch(
             texts=[texts[i] for i in order],
             places=order + place,
-            ids=np.fromiter(ids, dtype=np.int64, count=int(lengths.sum())),
-            lengths=lengths[order],
-            cut=np.array([bool(encodings[i].overflowing) for i in order], dtype=np.bool_),
+            ids=gather(tokens.ids, starts[order], tokens.lengths[order]),
+            lengths=tokens.lengths[order],
+            cut=tokens.cut[order],
         )
 
 
 def text_reader(model: SentenceTransformer, prompt: str = "") -> TextReader:
     """With a copy of the model's tokenizer."""
     tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(int(model.max_seq_length or model.tokenizer.model_max_length))
-    return TextReader(tokenizer, prompt)
+    max_tokens = int(model.max_seq_length or model.tokenizer.model_max_length)
+    return TextReader(tokens_of(tokenizer, max_tokens), prompt)
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,7 @@ class TokenTable:
     def of(self, rows: IntArray) -> tuple[IntArray, IntArray]:
         """Token ids of these texts one after another, and how many each has."""
         lengths = self.lengths[rows]
-        begins = np.cumsum(lengths) - lengths
-        tokens = np.arange(lengths.sum()) + np.repeat(self.starts[rows] - begins, lengths)
-        return self.ids[tokens].astype(np.int64), lengths
+        return gather(self.ids, self.starts[rows], lengths).astype(np.int64), lengths
 
 
 def token_table(reader: TextReader, texts: Sequence[str]) -> TokenTable:
