@@ -24,7 +24,7 @@ from personarank_dagster.encoding.token_batches import Batch, text_reader
 Precision = Literal["fp32", "bf16"]
 
 # Tokens of a batch: on a CPU few enough for its caches, on a GPU enough to fill it.
-CPU_TOKENS, GPU_TOKENS = 4_096, 65_536
+CPU_TOKENS, GPU_TOKENS = 4_096, 131_072
 
 # Batches that a GPU has been given and whose vectors nobody has asked for yet.
 GPU_AHEAD = 2
