@@ -10,8 +10,8 @@ from personarank_dagster.core.quantities import megabytes
 from personarank_dagster.definitions import project
 from personarank_dagster.defs.automation import upkeep
 from personarank_dagster.defs.automation.instances import open_instance
-from personarank_dagster.defs.platform.provenance import stale_reason
-from personarank_dagster.defs.platform.snapshots import take_snapshot
+from personarank_dagster.defs.platform.lineage.provenance import stale_reason
+from personarank_dagster.defs.platform.lineage.snapshots import take_snapshot
 from personarank_dagster.storage.versions import VersionStore
 
 

@@ -15,9 +15,9 @@ from personarank_dagster.core.errors import PersonarankError
 from personarank_dagster.core.quantities import with_units
 from personarank_dagster.core.validation import Limits
 from personarank_dagster.defs.platform.declarations import Check, Found, asset_names, declared, with_resources
+from personarank_dagster.defs.platform.lineage.snapshots import Sight, take_snapshot
 from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
-from personarank_dagster.defs.platform.snapshots import Sight, take_snapshot
 from personarank_dagster.storage.versions import Staged, Version
 
 # For checks of what no device made.

@@ -12,7 +12,7 @@ from personarank_dagster.core import schemas
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import execute, plan_run
 from personarank_dagster.defs.inputs.assets import personas as personas_asset
-from personarank_dagster.defs.platform.io_manager import VersionedIOManager
+from personarank_dagster.defs.platform.io.io_manager import VersionedIOManager
 from personarank_dagster.defs.platform.steps import Handed
 from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import Version

@@ -10,9 +10,9 @@ import msgspec
 
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.defs.platform.declarations import declared
+from personarank_dagster.defs.platform.lineage.snapshots import Snapshot
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
-from personarank_dagster.defs.platform.snapshots import Snapshot
 from personarank_dagster.storage.disk import content_hash
 from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import Version

@@ -11,12 +11,12 @@ from personarank_dagster.core.errors import ContractError
 from personarank_dagster.core.quantities import with_units
 from personarank_dagster.defs.platform.columns import described
 from personarank_dagster.defs.platform.declarations import asset_names, declared
-from personarank_dagster.defs.platform.neighbours import frames_for_others, is_lazy
+from personarank_dagster.defs.platform.io.neighbours import frames_for_others, is_lazy
+from personarank_dagster.defs.platform.lineage.run_tags import tag_run
+from personarank_dagster.defs.platform.lineage.snapshots import Sight
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.retries import retried_if_passing
-from personarank_dagster.defs.platform.run_tags import tag_run
-from personarank_dagster.defs.platform.snapshots import Sight
 from personarank_dagster.defs.platform.steps import Handed
 from personarank_dagster.storage.tables import TABLE, footer, pick_columns
 from personarank_dagster.storage.versions import InUse, Version, VersionStore

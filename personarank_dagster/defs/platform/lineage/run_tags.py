@@ -5,8 +5,8 @@ from contextlib import suppress
 import dagster as dg
 
 from personarank_dagster.core.errors import PersonarankError
+from personarank_dagster.defs.platform.lineage.snapshots import Snapshot, begun_with
 from personarank_dagster.defs.platform.resources import ProjectResource
-from personarank_dagster.defs.platform.snapshots import Snapshot, begun_with
 from personarank_dagster.storage.process_identity import this_process
 
 # The UI shows no tag that begins so: both are for programs.

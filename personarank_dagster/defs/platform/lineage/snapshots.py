@@ -17,7 +17,7 @@ from dagster._core.events import EngineEventData
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import InputError, StorageError
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
-from personarank_dagster.defs.platform.outputs import Outputs
+from personarank_dagster.defs.platform.io.outputs import Outputs
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.preparation.prompt_files import load_prompts

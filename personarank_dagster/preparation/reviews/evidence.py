@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from personarank_dagster.core.errors import ContractError
-from personarank_dagster.preparation.contacts import without_contacts
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.split import HeldOutReviews
+from personarank_dagster.preparation.reviews.contacts import without_contacts
+from personarank_dagster.preparation.reviews.split import HeldOutReviews
 
 # Of one review; what is cut off is counted.
 MOST_CHARACTERS = 4000

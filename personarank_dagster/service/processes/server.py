@@ -18,15 +18,15 @@ import uvloop
 from personarank_dagster.core.errors import ConfigError, StorageError, reason_of
 from personarank_dagster.service.answers import Answerer
 from personarank_dagster.service.app import Service
-from personarank_dagster.service.arms import Arms
 from personarank_dagster.service.counters import Counters
 from personarank_dagster.service.datasets import Datasets, Place
-from personarank_dagster.service.impressions import Impressions
+from personarank_dagster.service.experiment.arms import Arms
+from personarank_dagster.service.experiment.impressions import Impressions
+from personarank_dagster.service.explore.pages import page_routes
 from personarank_dagster.service.lines import Lines
-from personarank_dagster.service.pages import page_routes
-from personarank_dagster.service.protocol import TimedProtocol, expire_all
+from personarank_dagster.service.processes.protocol import TimedProtocol, expire_all
+from personarank_dagster.service.processes.worker_processes import run_workers
 from personarank_dagster.service.settings import Settings
-from personarank_dagster.service.worker_processes import run_workers
 
 BACKLOG = 2048
 DRAIN_SECONDS = 30

@@ -6,7 +6,7 @@ from typing import Any
 
 from personarank_dagster.core.aspects import SchemaName
 from personarank_dagster.defs.platform.declarations import asset_names, declared
-from personarank_dagster.defs.platform.formats import OutputFormat
+from personarank_dagster.defs.platform.io.formats import OutputFormat
 from personarank_dagster.storage.bucket import bucket_path
 from personarank_dagster.storage.disk import link
 from personarank_dagster.storage.scratch import sweep_scratch

@@ -8,7 +8,7 @@ import polars as pl
 
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.defs.platform.declarations import declared
-from personarank_dagster.defs.platform.outputs import Outputs
+from personarank_dagster.defs.platform.io.outputs import Outputs
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.ranking.ranker import VectorTable

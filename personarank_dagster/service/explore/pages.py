@@ -13,7 +13,7 @@ import msgspec
 
 from personarank_dagster.service.app import Exchange, Route
 from personarank_dagster.service.datasets import Datasets
-from personarank_dagster.service.explore import Explorer, parse_query
+from personarank_dagster.service.explore.explorer import Explorer, parse_query
 from personarank_dagster.service.messages import encode
 from personarank_dagster.service.openapi import document
 from personarank_dagster.service.settings import Limits

@@ -7,11 +7,11 @@ import httpx
 import pytest
 
 from personarank_dagster.core.errors import ConfigError, InputError
-from personarank_dagster.preparation.kept_answers import KeptAnswers, Tariff
-from personarank_dagster.preparation.pace import Pace
-from personarank_dagster.preparation.server import BudgetSpentError, headers
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers, Tariff
+from personarank_dagster.preparation.client.pace import Pace
+from personarank_dagster.preparation.client.server import BudgetSpentError, headers
+from personarank_dagster.preparation.client.token_counts import TokenCount, token_count
 from personarank_dagster.preparation.stand_in import FAULTS, StandIn
-from personarank_dagster.preparation.token_counts import TokenCount, token_count
 from tests.preparation.asked import ask, question
 
 REPLY = {

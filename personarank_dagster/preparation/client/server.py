@@ -12,8 +12,8 @@ import httpx
 import msgspec
 
 from personarank_dagster.core.errors import ConfigError, reason_of
-from personarank_dagster.preparation.kept_answers import KeptAnswers, Tariff
-from personarank_dagster.preparation.pace import Pace, Sent
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers, Tariff
+from personarank_dagster.preparation.client.pace import Pace, Sent
 from personarank_dagster.preparation.questions import BadAnswerError, Question, bare_json
 
 # How a server is asked for JSON, the strictest first.

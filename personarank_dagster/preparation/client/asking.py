@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from personarank_dagster.core.errors import ConfigError, InputError
+from personarank_dagster.preparation.client.server import Choice, Rung, Server, Usage
+from personarank_dagster.preparation.client.token_counts import BY_BYTES, TokenCount
 from personarank_dagster.preparation.questions import BadAnswerError, Outcome, Question, checked
-from personarank_dagster.preparation.server import Choice, Rung, Server, Usage
-from personarank_dagster.preparation.token_counts import BY_BYTES, TokenCount
 
 # Shorter prompts do not tell whether a server cuts them.
 CUT_FROM = 1000

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personarank_dagster.core import schemas
-from personarank_dagster.preparation.contacts import without_contacts
-from personarank_dagster.preparation.evidence import as_data, num_held_out
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.split import Split, split_reviews
+from personarank_dagster.preparation.reviews.contacts import without_contacts
+from personarank_dagster.preparation.reviews.evidence import as_data, num_held_out
+from personarank_dagster.preparation.reviews.split import Split, split_reviews
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 LONG = "the very same long words that somebody copied into another review"

@@ -7,7 +7,7 @@ from datetime import datetime
 import polars as pl
 
 from personarank_dagster.core import schemas
-from personarank_dagster.preparation.contacts import without_contacts
+from personarank_dagster.preparation.reviews.contacts import without_contacts
 
 # Shorter texts ("Great!") are written by many.
 MIN_LEAKING_LENGTH = 40
