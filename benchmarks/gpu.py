@@ -30,7 +30,7 @@ from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.encoding.encoder import encode, load_model
 from personarank_dagster.encoding.packed import PackedTransformer
-from personarank_dagster.encoding.token_batches import text_reader
+from personarank_dagster.encoding.tokens.batches import text_reader
 
 DEVICE = "cuda"
 BATCH_SIZES, ROUNDS, COMPARED = (32, 128, 512), 2, 512
