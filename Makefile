@@ -9,12 +9,13 @@ unexport DAGSTER_HOME
 
 .PHONY: install demo demo-reviews local-llm test check dist fuzz torture ui explore docs-check bench bench-gpu clean
 
+# Not compiled: of 24,000 modules a quarter is ever loaded, and each is compiled then.
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,s3,redis,postgres,kubernetes,ray]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[demo,dev,s3,redis,postgres,kubernetes,ray]'
 	@touch $@
 
 # Both sample datasets from raw files to metrics, with a real encoder, on the CPU.

@@ -13,12 +13,14 @@ from benchmarks import (
     cluster,
     gpu,
     ingestion,
+    one_user,
     preparation,
     reranking,
     service,
     start_up,
     storage,
     training,
+    tuning,
 )
 
 SECTIONS: dict[str, Callable[[], None]] = {
@@ -35,12 +37,13 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "rerank": reranking.main,
     "rerank_blends": reranking.blends,
     "rerank_million_users": reranking.million,
-    "rerank_one_user": reranking.served,
+    "rerank_one_user": one_user.main,
     "service": service.main,
     "start_up": start_up.main,
     "storage": storage.main,
     "training": training.main,
     "training_large_batch": training.large,
+    "tuning": tuning.main,
 }
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
+from tests.engines import keep_engines
+
 # Bytes that the folders of a whole run of the tests take, and some more.
 ROOM = 4 * 2**30
 # Fixtures that start processes.
@@ -14,10 +16,14 @@ STARTING = {"project", "rivals", "server", "workspace"}
 
 
 def pytest_configure() -> None:
-    """Keep all that is temporary in memory where that has room: runs wait longer for a disk than for all else."""
+    """Keep all that is temporary in memory where that has room: runs wait longer for a disk than for all else.
+
+    And Dagster's engines, which it makes anew for each statement.
+    """
     memory = Path("/dev/shm")
     if "TMPDIR" not in os.environ and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM:
         os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
+    keep_engines()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

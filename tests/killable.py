@@ -115,6 +115,11 @@ def sight(folder: Path, pattern: str, times: int = 1) -> Callable[[], bool]:
     return seen
 
 
+def tiny_model() -> str:
+    """An encoder that knows the words of such a dataset."""
+    return _raw_files_and_model()[1]
+
+
 @cache
 def _raw_files_and_model() -> tuple[Path, str]:
     """What all such folders begin with, made once: raw files of both seeds, and an encoder that knows their words."""

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,9 @@ from personarank_dagster.core.errors import StorageError
 from personarank_dagster.storage.disk import content_hash, locked, storage_errors
 
 NODE_DIR_VARIABLE = "PERSONARANK_NODE_DIR"
+
+# In the folder of a place: of which it is.
+SOURCE = ".source"
 
 OpenedT = TypeVar("OpenedT")
 
@@ -42,10 +46,21 @@ def opened_on_node(version: Path, open_copy: Callable[[Path], OpenedT]) -> Opene
             copy = place / version.name
             if not copy.exists():
                 _remove_others(place)
+                _remove_sourceless(place.parent)
+                (place / SOURCE).write_text(str(version.parent))
                 staging = place / f".{uuid.uuid4().hex[:8]}"
                 shutil.copytree(version, staging)
                 staging.rename(copy)
             return open_copy(copy)
+
+
+def _remove_sourceless(folder: Path) -> None:
+    """Remove copies of what is nowhere any more."""
+    for source in folder.glob(f"*/{SOURCE}"):
+        # Another process may do the same.
+        with suppress(FileNotFoundError):
+            if not Path(source.read_text()).exists():
+                shutil.rmtree(source.parent, ignore_errors=True)
 
 
 def _remove_others(place: Path) -> None:

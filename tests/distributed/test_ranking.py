@@ -1,5 +1,6 @@
 """Lists that are ranked in shards, by what an actor does: the same as without shards, to the last bit."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -139,8 +140,20 @@ def test_a_node_copies_a_cache_once_and_keeps_the_last_one(tmp_path: Path, monke
         opened = [opened_on_node(tmp_path / "cache" / version, lambda copy: copy / "file") for _ in range(2)]
         assert opened[0] == opened[1]
         assert opened[0].read_text() == version
-    copies = [path for path in (tmp_path / "node").glob("*/*") if path.is_dir()]
-    assert [copy.name for copy in copies] == ["2"]
+    assert copies_in(tmp_path) == ["2"]
+
+
+def test_copies_of_what_is_gone_go_with_the_next_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSONARANK_NODE_DIR", str(tmp_path / "node"))
+    for cache in ("old", "new"):
+        (tmp_path / cache / cache).mkdir(parents=True)
+        opened_on_node(tmp_path / cache / cache, lambda copy: copy)
+        shutil.rmtree(tmp_path / "old", ignore_errors=True)
+    assert copies_in(tmp_path) == ["new"]
+
+
+def copies_in(folder: Path) -> list[str]:
+    return [path.name for path in (folder / "node").glob("*/*") if path.is_dir()]
 
 
 def test_no_lists_are_no_lists(both: Both, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from personarank_dagster.defs.caches.checks import caches_are_by_one_encoder, ch
 from personarank_dagster.defs.caches.pictures import reuse_bars
 from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.declarations import GPU_STEP, graph_asset
-from personarank_dagster.defs.platform.formats import EmbeddingsFormat
+from personarank_dagster.defs.platform.io.formats import EmbeddingsFormat
+from personarank_dagster.defs.platform.lineage.snapshots import CACHE_MODEL, EXTERNAL
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.defs.platform.snapshots import CACHE_MODEL, EXTERNAL
 from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 

@@ -12,8 +12,8 @@ from personarank_dagster.core.encoders import BaseModel, Side
 from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.platform.compute import ComputeResource, this_machine
 from personarank_dagster.defs.platform.embedder import Embedded, Embedder
+from personarank_dagster.defs.platform.lineage.snapshots import CACHE_MODEL
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource
-from personarank_dagster.defs.platform.snapshots import CACHE_MODEL
 from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.scratch import ScratchFolder

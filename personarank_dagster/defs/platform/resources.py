@@ -12,8 +12,8 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import Precision
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.platform.io.outputs import Outputs
 from personarank_dagster.defs.platform.mounts import Mount
-from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.storage.versions import VersionStore
 

@@ -16,15 +16,15 @@ from personarank_dagster.core.errors import ContractError, listed_by_name
 from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset, no_settings
 from personarank_dagster.defs.platform.figures import Draw
-from personarank_dagster.defs.platform.formats import (
+from personarank_dagster.defs.platform.io.formats import (
     METRICS_JSON,
     MetricsFormat,
     RerankedFormat,
     RerankMetrics,
     TableFormat,
 )
+from personarank_dagster.defs.platform.io.outputs import Outputs
 from personarank_dagster.defs.platform.kept_vectors import CACHES, untrained_tables
-from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
@@ -32,7 +32,7 @@ from personarank_dagster.defs.ranking.choices import choose_blend
 from personarank_dagster.defs.ranking.engines import ranked_elsewhere
 from personarank_dagster.defs.ranking.examples import example_lists
 from personarank_dagster.defs.ranking.pictures import metric_bars, movement, report_lines
-from personarank_dagster.preparation.split import split_of_table
+from personarank_dagster.preparation.reviews.split import split_of_table
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking import ranker as ranking
 from personarank_dagster.ranking.blending import Alpha, Blend, measure
@@ -157,20 +157,14 @@ def rerank_metrics(
     ks = step.config.rerank.ks
     ranks = metrics.hit_ranks(reranked_candidates, ground_truth)
     in_the_same_way = rules.measure(histories, max(ks))
+    lists = (reranked_candidates, ground_truth)
+    without = rules.measure(histories, max(ks), WITHOUT_PERSONAS) if rules.blend == "learned" else None
     with ranked_elsewhere(step, compute, "reranked_candidates", k=rules.user_max_k, gamma=rules.gamma) as elsewhere:
         ranker = _ranker(rules, interaction_cache, persona_cache, gpu, elsewhere)
-        controls = [
-            shuffled_places(ranker, reranked_candidates, ground_truth, in_the_same_way),
-            content_places(ranker, reranked_candidates, ground_truth, in_the_same_way),
-            popularity_and_random_places(ranker, reranked_candidates, ground_truth, interactions),
-        ]
-        if rules.blend == "learned":
-            without = rules.measure(histories, max(ks), WITHOUT_PERSONAS)
-            controls.append(without(ranker, reranked_candidates, ground_truth).by_user("without_personas"))
+        controls = _controls(ranker, lists, interactions, measured=in_the_same_way, without_personas=without)
     if untrained := _untrained(step):
         baseline = _ranker(rules, untrained[0], untrained[1], gpu)
-        measured = in_the_same_way(baseline, reranked_candidates, ground_truth)
-        controls.append(measured.by_user("untrained"))
+        controls.append(in_the_same_way(baseline, *lists).by_user("untrained"))
     places = metrics.places_by_order(ranks, controls)
     users, scenarios = ranks["user_id"], metrics.scenario_users(interactions, ground_truth)
     others = set_metrics(reranked_candidates, ground_truth, users, ks)
@@ -187,6 +181,25 @@ def rerank_metrics(
     )
     numbers = _metric_numbers(found) | step.set_aside(raw) | left_out(raw.left_out.get("reviews", {}))
     return step.result(found, numbers, gpu, pictures={"metrics": partial(metric_bars, found.table)})
+
+
+def _controls(
+    ranker: Ranker,
+    lists: tuple[pl.LazyFrame, pl.DataFrame],
+    interactions: pl.DataFrame,
+    *,
+    measured: Measure,
+    without_personas: Measure | None,
+) -> list[pl.DataFrame]:
+    """Places of the ground truth in the same lists, in the orders that need no other encoder."""
+    controls = [
+        shuffled_places(ranker, *lists, measured),
+        content_places(ranker, *lists, measured),
+        popularity_and_random_places(ranker, *lists, interactions),
+    ]
+    if without_personas:
+        controls.append(without_personas(ranker, *lists).by_user("without_personas"))
+    return controls
 
 
 @graph_asset(

@@ -12,10 +12,10 @@ from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.declarations import GPU_STEP, graph_asset
 from personarank_dagster.defs.platform.embedder import Embedder
-from personarank_dagster.defs.platform.formats import EncoderFormat
-from personarank_dagster.defs.platform.provenance import checkpoint_folder
+from personarank_dagster.defs.platform.io.formats import EncoderFormat
+from personarank_dagster.defs.platform.lineage.provenance import checkpoint_folder
+from personarank_dagster.defs.platform.lineage.snapshots import BASE_MODEL
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.defs.platform.snapshots import BASE_MODEL
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.training.checks import encoder_checks
 from personarank_dagster.defs.training.pictures import training_curves

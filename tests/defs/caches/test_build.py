@@ -21,8 +21,8 @@ from personarank_dagster.defs.caches.checks import CacheSubject, matches_its_enc
 from personarank_dagster.defs.caches.export import export_caches
 from personarank_dagster.defs.graph import all_checks
 from personarank_dagster.defs.platform.kept_vectors import untrained_tables
+from personarank_dagster.defs.platform.lineage.snapshots import Sight, take_snapshot
 from personarank_dagster.defs.platform.resources import GpuResource
-from personarank_dagster.defs.platform.snapshots import Sight, take_snapshot
 from personarank_dagster.defs.training.checks import encoder_checks
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.sample.files import write_sample_files
