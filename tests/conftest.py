@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
-from tests.engines import keep_engines
+from tests.databases import keep_engines_and_migrations
 
 # Bytes that the folders of a whole run of the tests take, and some more.
 ROOM = 4 * 2**30
@@ -18,12 +18,12 @@ STARTING = {"project", "rivals", "server", "workspace"}
 def pytest_configure() -> None:
     """Keep all that is temporary in memory where that has room: runs wait longer for a disk than for all else.
 
-    And Dagster's engines, which it makes anew for each statement.
+    And what Dagster makes anew for each statement and each database.
     """
     memory = Path("/dev/shm")
     if "TMPDIR" not in os.environ and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM:
         os.environ["TMPDIR"] = tempfile.tempdir = str(memory)
-    keep_engines()
+    keep_engines_and_migrations()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
