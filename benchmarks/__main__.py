@@ -19,6 +19,7 @@ from benchmarks import (
     start_up,
     storage,
     training,
+    tuning,
 )
 
 SECTIONS: dict[str, Callable[[], None]] = {
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "storage": storage.main,
     "training": training.main,
     "training_large_batch": training.large,
+    "tuning": tuning.main,
 }
 
 

@@ -75,7 +75,7 @@ def validate(partitions: tuple[str, ...], strict: bool, as_json: bool) -> None:
 @supervised(leaves=UNCHANGED)
 def explain(partition: str, user: str | None, top: int, as_json: bool) -> None:
     """Show a user's reranked list: old and new places, personas, and the interactions behind them."""
-    from personarank_dagster.command_line.explanations import explain_and_report
+    from personarank_dagster.command_line.reports.explanations import explain_and_report
 
     explain_and_report(partition, user, top=top, as_json=as_json)
 
@@ -97,7 +97,7 @@ def _listing(command: Command) -> Command:
 @supervised(leaves=UNCHANGED)
 def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """List the versions of ASSET, or of all assets."""
-    from personarank_dagster.command_line.version_reports import show_versions
+    from personarank_dagster.command_line.reports.version_reports import show_versions
 
     show_versions(asset, partitions, as_json=as_json)
 
@@ -113,7 +113,7 @@ def versions(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> N
 @supervised(leaves=ROLLED_BACK)
 def rollback(asset: str, partition: str, version: str | None, force: bool, as_json: bool) -> None:
     """Make an older VERSION of ASSET current again: the one before the current, or any by name."""
-    from personarank_dagster.command_line.version_reports import roll_back_and_report
+    from personarank_dagster.command_line.reports.version_reports import roll_back_and_report
 
     roll_back_and_report(asset, partition, version, force=force, as_json=as_json)
 
@@ -127,7 +127,7 @@ def rollback(asset: str, partition: str, version: str | None, force: bool, as_js
 @supervised(leaves=UNCHANGED)
 def compare(partition: str, first: str, second: str, as_json: bool) -> None:
     """Compare two versions of rerank_metrics of PARTITION, user by user: the lift of SECOND over FIRST."""
-    from personarank_dagster.command_line.comparisons import compare_and_report
+    from personarank_dagster.command_line.reports.comparisons import compare_and_report
 
     compare_and_report(partition, first, second, as_json=as_json)
 
@@ -140,7 +140,7 @@ def compare(partition: str, first: str, second: str, as_json: bool) -> None:
 @supervised(leaves=RETIRED)
 def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove old versions; current ones and those in use stay."""
-    from personarank_dagster.command_line.version_reports import retire_and_report
+    from personarank_dagster.command_line.reports.version_reports import retire_and_report
 
     retire_and_report(keep=keep, dry_run=dry_run, as_json=as_json)
 
@@ -149,7 +149,7 @@ def gc(keep: int | None, dry_run: bool, as_json: bool) -> None:
 @supervised(leaves=UNCHANGED)
 def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> None:
     """Hash every file of every version again. Exit code 1 if one is not what it was."""
-    from personarank_dagster.command_line.version_reports import verify_and_report
+    from personarank_dagster.command_line.reports.version_reports import verify_and_report
 
     sys.exit(0 if verify_and_report(asset, partitions, as_json=as_json) else 1)
 
@@ -161,7 +161,7 @@ def verify(asset: str | None, partitions: tuple[str, ...], as_json: bool) -> Non
 @supervised(leaves=TREATED)
 def doctor(as_json: bool) -> None:
     """Put right what killed processes left behind. Exit code 1 if something is left for you to do."""
-    from personarank_dagster.command_line.version_reports import treat_and_report
+    from personarank_dagster.command_line.reports.version_reports import treat_and_report
 
     sys.exit(0 if treat_and_report(as_json=as_json) else 1)
 

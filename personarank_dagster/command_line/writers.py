@@ -73,7 +73,7 @@ def sample_reviews(out: Path, seed: int, users: int) -> None:
 @supervised(leaves=WRITTEN)
 def graph(out: Path) -> None:
     """Draw the asset graph from the definitions."""
-    from personarank_dagster.command_line.graph_picture import draw_graph
+    from personarank_dagster.command_line.reports.graph_picture import draw_graph
     from personarank_dagster.definitions import defs, project
     from personarank_dagster.defs.graph import all_assets
 

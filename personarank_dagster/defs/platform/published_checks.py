@@ -80,7 +80,7 @@ def newest(project: ProjectResource, partition: str) -> Published:
 
 def data_limits(config: DatasetConfig) -> Limits:
     """What the dataset configures for the checks of its data."""
-    from personarank_dagster.encoding.tokenizer import token_counter
+    from personarank_dagster.encoding.tokens.counter import token_counter
 
     return Limits(
         min_coverage=config.data.min_coverage,

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from personarank_dagster.core.encoders import BUNDLED_NAME
-from personarank_dagster.encoding.tokenizer import token_counter
+from personarank_dagster.encoding.tokens.counter import token_counter
 
 WORDS = {
     "version": "1.0",

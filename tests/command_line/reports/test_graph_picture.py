@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from personarank_dagster.command_line.graph_picture import draw_graph
+from personarank_dagster.command_line.reports.graph_picture import draw_graph
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.definitions import defs
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.normalizers import Lowercase
 
-from personarank_dagster.encoding.word_tokens import Tokenize, WordTokenizer, gather, tokens_of
+from personarank_dagster.encoding.tokens.words import Tokenize, WordTokenizer, gather, tokens_of
 
 HARD = [
     "",

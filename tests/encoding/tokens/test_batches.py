@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from personarank_dagster.encoding import token_batches
 from personarank_dagster.encoding.encoder import load_model
-from personarank_dagster.encoding.token_batches import Batch, text_reader, token_table
+from personarank_dagster.encoding.tokens import batches
+from personarank_dagster.encoding.tokens.batches import Batch, text_reader, token_table
 
 TEXTS = ["lamp", "the red lamp", "red chair", "the blue desk item"]
 
@@ -46,7 +46,7 @@ def test_a_budget_takes_as_many_texts_as_fit_and_one_at_least() -> None:
 def test_a_table_gives_the_tokens_of_any_texts_in_any_order(
     tiny_model_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(token_batches, "BLOCK_TEXTS", 3)
+    monkeypatch.setattr(batches, "BLOCK_TEXTS", 3)
     model = load_model(tiny_model_path, max_len=32, device="cpu")
     table = token_table(text_reader(model, "query "), TEXTS)
     ids, lengths = table.of(np.array([3, 0, 3]))

@@ -6,8 +6,8 @@ from typing import Any
 from rich.markup import escape
 
 from personarank_dagster.command_line.console import resolve
+from personarank_dagster.command_line.reports.version_reports import check_version
 from personarank_dagster.command_line.terminal import console, new_table, show_table
-from personarank_dagster.command_line.version_reports import check_version
 from personarank_dagster.core.errors import UsageError
 from personarank_dagster.core.quantities import interval, percent
 from personarank_dagster.definitions import project

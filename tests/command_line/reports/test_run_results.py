@@ -2,7 +2,7 @@
 
 import pytest
 
-from personarank_dagster.command_line.run_results import show_check_results, verdict
+from personarank_dagster.command_line.reports.run_results import show_check_results, verdict
 from personarank_dagster.defs.automation.runs import CheckResult
 
 ROW = {"metric": "NDCG", "k": 10, "lift": 0.598, "lift_low": 0.422, "lift_high": 0.824}

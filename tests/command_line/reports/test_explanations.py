@@ -4,8 +4,13 @@ from typing import Any
 
 import pytest
 
-from personarank_dagster.command_line import explanations
-from personarank_dagster.command_line.explanations import NO_PERSONAS, NO_PERSONAS_LEARNED, NO_PERSONAS_UP, _block
+from personarank_dagster.command_line.reports import explanations
+from personarank_dagster.command_line.reports.explanations import (
+    NO_PERSONAS,
+    NO_PERSONAS_LEARNED,
+    NO_PERSONAS_UP,
+    _block,
+)
 
 REASON = {"item_id": "B2", "contribution": 0.05, "rating": 4.0, "item_summary": "a lamp that " + "shines " * 20}
 PLACE: dict[str, Any] = {

@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from personarank_dagster.core.profiles import IntArray
-from personarank_dagster.encoding.word_tokens import Tokenize, gather, tokens_of
+from personarank_dagster.encoding.tokens.words import Tokenize, gather, tokens_of
 
 # Windows that are tokenised before they are asked for.
 AHEAD = 3
