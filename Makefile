@@ -15,7 +15,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[demo,dev,s3,redis,postgres,kubernetes]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[demo,dev,s3,redis,postgres,kubernetes,ray]'
 	@touch $@
 
 # Both sample datasets from raw files to metrics, with a real encoder, on the CPU.
@@ -60,11 +60,11 @@ fuzz: install
 
 # Two hundred runs that are killed at random moments, twenty kills of one that asks a language model, fifty times two
 # runs at once, whole runs in an object store, and random sequences of all that happens to versions; the test suite
-# kills twenty and four, and tries a few of the others.
+# kills twenty and four, and tries a few of the others. Whole runs on a cluster, and what they lose, are tried here.
 torture: install
 	PERSONARANK_KILLS=200 PERSONARANK_REVIEW_KILLS=20 PERSONARANK_TWO_RUNS=50 PERSONARANK_SEQUENCES=100 \
-	  $(BIN)/pytest tests/test_kills.py tests/test_kills_of_preparations.py tests/test_two_runs.py \
-	  tests/test_object_store.py tests/storage/test_random_sequences.py
+	  PERSONARANK_CLUSTER_RUNS=1 $(BIN)/pytest tests/test_kills.py tests/test_kills_of_preparations.py tests/test_two_runs.py \
+	  tests/test_object_store.py tests/storage/test_random_sequences.py tests/distributed
 
 ui: install
 	$(BIN)/personarank ui --port $(PORT)

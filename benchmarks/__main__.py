@@ -10,6 +10,7 @@ import torch
 from benchmarks import (
     blends,
     caches,
+    cluster,
     gpu,
     ingestion,
     one_user,
@@ -31,6 +32,8 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
     "preparation": preparation.main,
+    "ray": cluster.main,
+    "ray_keys": cluster.keys,
     "rerank": reranking.main,
     "rerank_blends": reranking.blends,
     "rerank_million_users": reranking.million,

@@ -14,11 +14,14 @@ from personarank_dagster.defs.automation.jobs import dataset_jobs, report_job
 from personarank_dagster.defs.automation.schedules import dataset_schedules
 from personarank_dagster.defs.automation.sensors import automation_sensor, raw_files_sensor
 from personarank_dagster.defs.graph import all_assets, all_checks
+from personarank_dagster.defs.platform.compute import ComputeResource, this_machine
 from personarank_dagster.defs.platform.io.io_manager import VersionedIOManager
 from personarank_dagster.defs.platform.mounts import OWNERS, Mount, as_name
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource, bounded
 
 ANY_DEVICE = GpuResource(device="auto", devices=0, precision="auto", memory_share=1.0)
+ANY_ENGINE = ComputeResource(engine="auto", actors=0, cpus_per_actor=1.0, gpus_per_actor=0.0)
+THIS_MACHINE = this_machine()
 
 # Begins the names of jobs, schedules, sensors and resources where there is no prefix.
 NAMESPACE = "personarank"
@@ -44,6 +47,7 @@ def build_definitions(
     schedules: bool = True,
     sensors: bool = True,
     gpu: GpuResource = ANY_DEVICE,
+    compute: ComputeResource = THIS_MACHINE,
     **placement: Unpack[Placement],
 ) -> dg.Definitions:
     """Definitions of the graph over the datasets in a folder, to be merged with others; for those without components.
@@ -55,7 +59,7 @@ def build_definitions(
     data.yaml, where they are left out. Raises ConfigError if there are no datasets.
     """
     project = ProjectResource(mount=mount_of(config_dir, **placement))
-    return mounted_definitions(project, gpu=gpu, schedules=schedules, sensors=sensors)
+    return mounted_definitions(project, gpu=gpu, compute=compute, schedules=schedules, sensors=sensors)
 
 
 def mount_of(
@@ -88,6 +92,7 @@ def mounted_definitions(
     project: ProjectResource,
     *,
     gpu: GpuResource = ANY_DEVICE,
+    compute: ComputeResource = ANY_ENGINE,
     schedules: bool = True,
     sensors: bool = True,
     executor: dg.ExecutorDefinition | None = None,
@@ -102,7 +107,8 @@ def mounted_definitions(
         sensors=[raw_files_sensor(mount), automation_sensor(mount)] if sensors else [],
         resources={
             mount.called("project"): project,
-            mount.called("gpu"): bounded(gpu),
+            mount.called("gpu"): bounded(gpu, "gpu"),
+            mount.called("compute"): bounded(compute, "compute"),
             mount.called("progress"): ProgressResource(terminal=False),
             mount.called("io_manager"): VersionedIOManager(project=project),
         },
