@@ -24,7 +24,7 @@ def mount_here() -> Mount:
     $PERSONARANK_CONFIG_DIR chooses one of several components, or datasets that belong to none; $PERSONARANK_OUT_ROOT
     counts before what the component says. Raises ConfigError if there are several and none is chosen.
     """
-    mounts, chosen = _mounts(Path.cwd()), os.environ.get(CONFIG_DIR_VARIABLE)
+    mounts, chosen = mounts_of(Path.cwd()), os.environ.get(CONFIG_DIR_VARIABLE)
     if chosen:
         mounts = [one for one in mounts if one.folder == Path(chosen).absolute()]
     if len(mounts) > 1:
@@ -36,7 +36,8 @@ def mount_here() -> Mount:
     return replace(mount, override=Override.of_environment()) if os.environ.get(OUT_ROOT_VARIABLE) else mount
 
 
-def _mounts(folder: Path) -> list[Mount]:
+def mounts_of(folder: Path) -> list[Mount]:
+    """The graphs of a project's components; none where the folder is no project."""
     if not mentions_component(folder):
         return []
     project = project_table(folder)

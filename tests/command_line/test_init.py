@@ -1,5 +1,6 @@
 """Projects that `personarank init` writes, and the graph that commands in them mean."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from personarank_dagster.command_line.cli import main
+from personarank_dagster.command_line.instances import Root, use_instance
 from personarank_dagster.component.datasets_here import datasets_here
 from personarank_dagster.component.projects import as_module, mount_here
 from personarank_dagster.core.errors import ConfigError
@@ -49,14 +51,32 @@ def test_commands_in_a_project_mean_its_component(project: Path, monkeypatch: py
     assert mount_here().key_prefix == ()
 
 
+@pytest.fixture
+def another(project: Path) -> Path:
+    """The datasets of a second component of the project."""
+    defs = project / "shop_1/defs/other/defs.yaml"
+    defs.parent.mkdir()
+    defs.write_text(f"type: personarank_dagster.PersonaRankComponent\nattributes: {{config_dir: {project}/more}}\n")
+    return project / "more"
+
+
+@pytest.mark.usefixtures("another")
 def test_of_several_components_one_must_be_chosen(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = project / "shop_1/defs/other/defs.yaml"
-    other.parent.mkdir()
-    other.write_text(f"type: personarank_dagster.PersonaRankComponent\nattributes: {{config_dir: {project}/more}}\n")
     with pytest.raises(ConfigError, match=r"here are several; choose by --config-dir one of .*configs, .*more"):
         mount_here()
     monkeypatch.setenv("PERSONARANK_CONFIG_DIR", str(project / "configs"))
     assert mount_here().key_prefix == ("search", "films")
+
+
+def test_runs_of_a_component_that_was_chosen_are_in_the_instance_of_the_project(
+    project: Path, another: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONARANK_CONFIG_DIR", str(another))
+    for place, home in (("", project), ("tried", project / "tried/more/.dagster/more")):
+        monkeypatch.setenv("PERSONARANK_OUT_ROOT", place)
+        monkeypatch.setenv("DAGSTER_HOME", "")
+        use_instance(Root(str(project / "configs")))
+        assert os.environ["DAGSTER_HOME"] == str(home)
 
 
 def test_commands_without_dagster_read_the_component_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
