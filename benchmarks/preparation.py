@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import psutil
 
-from personarank_dagster.preparation.asking import Asker, Rules
-from personarank_dagster.preparation.kept_answers import KeptAnswers, Tariff
-from personarank_dagster.preparation.pace import Pace
+from personarank_dagster.preparation.client.asking import Asker, Rules
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers, Tariff
+from personarank_dagster.preparation.client.pace import Pace
+from personarank_dagster.preparation.client.server import Server
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.server import Server
 from personarank_dagster.preparation.stages.item_summaries import SCHEMA
 from personarank_dagster.preparation.stand_in import StandIn, serve
 

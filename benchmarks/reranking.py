@@ -1,4 +1,4 @@
-"""Reranking against a plain loop over users, one user through `Reranker`, metrics, and a million users."""
+"""Reranking against a plain loop over users, metrics, and a million users."""
 
 import json
 import math
@@ -15,25 +15,29 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from personarank_dagster.core import schemas
-from personarank_dagster.core.profiles import unit_rows
+from benchmarks.generated_lists import (
+    CANDIDATES,
+    INTERACTIONS,
+    ITEMS,
+    PERSONAS,
+    candidate_lists,
+    interaction_index,
+    mapped_vectors,
+    names,
+    persona_index,
+    unit_vectors,
+    write_candidates,
+)
 from personarank_dagster.defs.graph import output_format
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking.blending import NUM_FOLDS, Blend
 from personarank_dagster.ranking.cross_fitting import LearnedBlend
 from personarank_dagster.ranking.ranker import Ranker, VectorTable, blocks, order_pairs
 from personarank_dagster.ranking.signals import SIGNALS, item_counts
-from personarank_dagster.serving.reranker import Reranker
 from personarank_dagster.storage.reranked import spool
-from personarank_dagster.storage.versions import Provenance, VersionStore
-from personarank_dagster.vectors.embeddings import CacheTable, MadeWith
 
-USERS, LOOP_USERS, ITEMS, CANDIDATES, PERSONAS, INTERACTIONS = 100_000, 300, 50_000, 20, 5, 10
+USERS, LOOP_USERS = 100_000, 300
 GAMMA, ALPHA, ROUNDS = 0.65, 0.5, 3
-SERVED_ITEMS, SERVED_USERS, CALLS = 1_000_000, 10_000, 3_000
-MADE_WITH = MadeWith(
-    encoder="e", model="m", dimension=1024, max_len=1, template_version="1", mode="m", fields="", truncated_share=0
-)
 
 
 def main() -> None:
@@ -43,37 +47,12 @@ def main() -> None:
     _metrics()
 
 
-def served() -> None:
-    """One user through `Reranker`, on one core, a million items of 1,024 dimensions in the index."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
-        _publish_caches(Path(folder), rng)
-        reranker = Reranker.open(folder)
-        # Strings as an application has them: those of numpy take a third longer to look up.
-        names = _names(SERVED_ITEMS).tolist()
-        lists = [
-            [(names[i], float(-n)) for n, i in enumerate(rng.integers(0, SERVED_ITEMS, 20))] for _ in range(CALLS)
-        ]
-        users = _names(SERVED_USERS)[rng.integers(0, SERVED_USERS, CALLS)].tolist()
-        for round_name in ("rows not in memory", "rows in memory"):
-            seconds = []
-            for user, candidates in zip(users, lists, strict=True):
-                started = time.perf_counter()
-                reranker.rerank(user, candidates, 10)
-                seconds.append(time.perf_counter() - started)
-            p50, p99 = np.quantile(seconds[100:], [0.5, 0.99]) * 1e6
-            print(
-                f"one user, {SERVED_ITEMS:,} items x {PERSONAS} x 1,024, {round_name}: {p50:.0f} us, p99 {p99:.0f} us"
-            )
-
-
 def blends() -> None:
     """Lists by a learned blend against those by one weight, from candidates to a table, in turns, on all cores."""
     rng = np.random.default_rng(0)
-    interactions = VectorTable(_vectors(rng, USERS * INTERACTIONS, 384), _interaction_index(USERS))
-    personas = VectorTable(_vectors(rng, ITEMS * PERSONAS, 384), _index(ITEMS, PERSONAS, "item_id"))
-    _, _, candidates = _candidates(USERS, rng)
+    interactions = VectorTable(unit_vectors(rng, USERS * INTERACTIONS, 384), interaction_index(USERS))
+    personas = VectorTable(unit_vectors(rng, ITEMS * PERSONAS, 384), persona_index(ITEMS))
+    _, _, candidates = candidate_lists(USERS, rng)
     ranker = Ranker.of(interactions, personas, k=INTERACTIONS, gamma=GAMMA)
     counts = item_counts(candidates)
     weights = rng.normal(size=len(SIGNALS))
@@ -103,10 +82,10 @@ def stream(users: int) -> None:
     """Rerank this many users in blocks, in this process."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
-        vectors = _mapped(Path(folder) / "vectors.npy", 100_000, 384, rng)
-        _write_candidates(Path(folder) / "candidates.parquet", users, rng)
-        index = _interaction_index(users).with_columns(vector_row=pl.col("vector_row") % len(vectors))
-        personas = _index(ITEMS, PERSONAS, "item_id").with_columns(vector_row=pl.col("vector_row") % len(vectors))
+        vectors = mapped_vectors(Path(folder) / "vectors.npy", 100_000, 384, rng)
+        write_candidates(Path(folder) / "candidates.parquet", users, rng)
+        index = interaction_index(users).with_columns(vector_row=pl.col("vector_row") % len(vectors))
+        personas = persona_index(ITEMS).with_columns(vector_row=pl.col("vector_row") % len(vectors))
         candidates = pl.scan_parquet(Path(folder) / "candidates.parquet")
         with _Peak() as peak:
             started = time.perf_counter()
@@ -157,9 +136,9 @@ def _anonymous() -> int:
 
 def _against_the_loop(dimension: int) -> None:
     rng = np.random.default_rng(0)
-    interactions = VectorTable(_vectors(rng, USERS * INTERACTIONS, dimension), _interaction_index(USERS))
-    personas = VectorTable(_vectors(rng, ITEMS * PERSONAS, dimension), _index(ITEMS, PERSONAS, "item_id"))
-    items, scores, candidates = _candidates(USERS, rng)
+    interactions = VectorTable(unit_vectors(rng, USERS * INTERACTIONS, dimension), interaction_index(USERS))
+    personas = VectorTable(unit_vectors(rng, ITEMS * PERSONAS, dimension), persona_index(ITEMS))
+    items, scores, candidates = candidate_lists(USERS, rng)
     ranker = Ranker.of(interactions, personas, k=INTERACTIONS, gamma=GAMMA)
     ranker.rerank(candidates.head(CANDIDATES), _half)
     ways = {
@@ -176,7 +155,7 @@ def _against_the_loop(dimension: int) -> None:
             seconds[name].append((time.perf_counter() - started) / users)
             if name == "loop":
                 expected = result
-    same = result["item_id"].head(LOOP_USERS * CANDIDATES).to_list() == list(_names(ITEMS)[expected.ravel()])
+    same = result["item_id"].head(LOOP_USERS * CANDIDATES).to_list() == list(names(ITEMS)[expected.ravel()])
     read = USERS * (CANDIDATES * PERSONAS + INTERACTIONS) * dimension * 2
     print(f"{USERS:,} users x {CANDIDATES} x {PERSONAS}, {dimension} dimensions, one core; same order: {same}")
     for name, each in seconds.items():
@@ -199,7 +178,7 @@ def _half(users: pl.Series) -> np.ndarray:
 
 def _metrics() -> None:
     rng = np.random.default_rng(0)
-    _, _, candidates = _candidates(USERS, rng)
+    _, _, candidates = candidate_lists(USERS, rng)
     rank = pl.Series("rank", np.concatenate([rng.permutation(CANDIDATES) + 1 for _ in range(USERS)]), dtype=pl.UInt32)
     lists = candidates.with_columns(rank)
     truth = lists.filter(pl.col("rank") == (pl.col("user_id").hash() % 40).cast(pl.UInt32)).select(
@@ -283,97 +262,3 @@ def _loop(interactions: np.ndarray, personas: np.ndarray, items: np.ndarray, sco
         ]
         lists.append(own[sorted(range(CANDIDATES), key=lambda place: -blended[place])])
     return np.stack(lists)
-
-
-def _candidates(users: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, pl.DataFrame]:
-    """Zipf-like lists without repetitions."""
-    starts = (ITEMS * rng.random((users, 1)) ** 3).astype(np.int64)
-    items = (starts + np.cumsum(rng.integers(1, ITEMS // CANDIDATES, (users, CANDIDATES)), axis=1)) % ITEMS
-    scores = -np.sort(-rng.random((users, CANDIDATES)), axis=1)
-    table = pl.DataFrame(
-        {
-            "user_id": np.repeat(_names(users), CANDIDATES),
-            "candidate_rank": np.tile(np.arange(1, CANDIDATES + 1), users),
-            "item_id": _names(ITEMS)[items.ravel()],
-            "candidate_score": scores.ravel(),
-        },
-        schema=schemas.CANDIDATES,
-    )
-    return items, scores, table
-
-
-def _write_candidates(path: Path, users: int, rng: np.random.Generator) -> None:
-    parts = []
-    for begin in range(0, users, 50_000):
-        _, _, part = _candidates(min(50_000, users - begin), rng)
-        shifted = pl.Series(
-            "user_id", np.repeat(_names(begin + 50_000)[begin : begin + part.height // 20], CANDIDATES)
-        )
-        parts.append(path.with_name(f"candidates-{begin:08}.parquet"))
-        part.with_columns(shifted).write_parquet(parts[-1])
-    pl.scan_parquet(parts).sink_parquet(path, row_group_size=50_000)
-    for part_path in parts:
-        part_path.unlink()
-
-
-def _interaction_index(users: int) -> pl.DataFrame:
-    ages = np.tile(np.arange(INTERACTIONS, dtype=np.uint32)[::-1], users)
-    index = _index(users, INTERACTIONS, "user_id")
-    return index.with_columns(item_id=_strings(users * INTERACTIONS) % ITEMS, age=pl.Series(ages)).with_columns(
-        pl.col("item_id").cast(pl.String)
-    )
-
-
-def _index(groups: int, each: int, name: str) -> pl.DataFrame:
-    rows = pl.int_range(groups * each, dtype=pl.UInt32, eager=True)
-    names = (rows // each + 100_000_000).cast(pl.String).str.tail(8).alias(name)
-    return pl.DataFrame([names, rows.cast(pl.String).alias("unique_persona_id"), rows.alias("vector_row")])
-
-
-def _strings(count: int) -> pl.Series:
-    return pl.int_range(count, dtype=pl.UInt32, eager=True)
-
-
-def _names(count: int) -> np.ndarray:
-    return np.array([f"{number:08d}" for number in range(count)])
-
-
-def _vectors(rng: np.random.Generator, rows: int, dimension: int) -> np.ndarray:
-    vectors = np.empty((rows, dimension), np.float16)
-    for begin in range(0, rows, 50_000):
-        part = rng.standard_normal((min(50_000, rows - begin), dimension), dtype=np.float32)
-        vectors[begin : begin + 50_000] = unit_rows(part)
-    return vectors
-
-
-def _mapped(path: Path, rows: int, dimension: int, rng: np.random.Generator) -> np.ndarray:
-    np.save(path, _vectors(rng, rows, dimension))
-    return np.load(path, mmap_mode="r")
-
-
-def _publish_caches(root: Path, rng: np.random.Generator) -> None:
-    """Caches whose vectors repeat, each row in its own place on disk; and what `Reranker` reads beside them."""
-    base = _vectors(rng, 50_000, 1024)
-    sizes = {"interaction_cache": SERVED_USERS * INTERACTIONS, "persona_cache": SERVED_ITEMS * PERSONAS}
-    indexes = {
-        "interaction_cache": _interaction_index(SERVED_USERS),
-        "persona_cache": _index(SERVED_ITEMS, PERSONAS, "item_id"),
-    }
-    for asset, rows in sizes.items():
-        repeated = np.lib.format.open_memmap(root / f"{asset}.npy", "w+", np.float16, (rows, 1024))
-        for begin in range(0, rows, len(base)):
-            repeated[begin : begin + len(base)] = base[: rows - begin]
-        table = CacheTable(repeated, indexes[asset], MADE_WITH)
-        _publish(root, asset, lambda folder, table=table, asset=asset: _write(asset, table, folder))
-        (root / f"{asset}.npy").unlink()
-    _publish(root, "reranked_candidates", lambda _: {"serving_alpha": ALPHA, "user_max_k": 10, "gamma": GAMMA})
-    _publish(root, "trained_encoder", lambda _: {})
-
-
-def _write(asset: str, table: CacheTable, folder: Path) -> dict:
-    return output_format(asset, "amazon").write(table, folder)
-
-
-def _publish(root: Path, asset: str, write: Callable[[Path], dict]) -> None:
-    made_from = Provenance(code_version="1", inputs={})
-    VersionStore(root / "versions", asset, "a").publish(write, run_id="", data_version="e", provenance=made_from)

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 import psutil
 
-from benchmarks.reranking import MADE_WITH
+from benchmarks.one_user import MADE_WITH
 from personarank_dagster.core import schemas
 from personarank_dagster.defs.graph import output_format
 from personarank_dagster.serving.reranker import Reranker

@@ -19,7 +19,7 @@ import polars as pl
 from personarank_dagster.core import schemas
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.defs.graph import output_format
-from personarank_dagster.defs.platform.formats import OutputFormat
+from personarank_dagster.defs.platform.io.formats import OutputFormat
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.manifests import Provenance
 from personarank_dagster.storage.versions import VersionStore

@@ -15,6 +15,8 @@ import tempfile
 import traceback
 from pathlib import Path
 
+from tests.databases import keep_engines_and_migrations
+
 # Modules that look at the configured datasets when they are loaded, and whatever uses those.
 OF_DATASETS = (
     "personarank_dagster.command_line",
@@ -75,6 +77,7 @@ def _load() -> None:
     """Load all that runs use; modules that know the datasets are loaded anew by each command."""
     for name in LOADED:
         importlib.import_module(name)
+    keep_engines_and_migrations()
     for name in [name for name in sys.modules if name.startswith(OF_DATASETS)]:
         del sys.modules[name]
     gc.collect()

@@ -25,6 +25,8 @@ from tests.tiny_models import write_tiny_model
 # Settings that make a training of many short steps, with a checkpoint after each.
 TRAINING = {"batch_size: 128": "batch_size: 4", "max_len: 256": "max_len: 32", "max_steps: 400": "max_steps: 12"}
 CHECKPOINTS = {"checkpoint_seconds: 60": "checkpoint_seconds: 0"}
+# For commands of which nobody looks at the pictures: drawing is a third of what a tiny run computes.
+NO_PICTURES = {"personarank_dagster.defs.platform.figures:COLUMN": -1}
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,11 @@ def sight(folder: Path, pattern: str, times: int = 1) -> Callable[[], bool]:
         return len(new - old) >= times
 
     return seen
+
+
+def tiny_model() -> str:
+    """An encoder that knows the words of such a dataset."""
+    return _raw_files_and_model()[1]
 
 
 @cache

@@ -77,13 +77,15 @@ def test_every_link_leads_to_a_file(path: Path) -> None:
 
 
 def test_the_settings_in_the_documents_are_accepted(tmp_path: Path) -> None:
-    schedule, resources = blocks((ROOT / "docs/operations.md").read_text(), "yaml")
+    schedule, *resources = blocks((ROOT / "docs/operations.md").read_text(), "yaml")
     (tmp_path / "schedule.yaml").write_text(schedule)
     assert load_yaml(tmp_path / "schedule.yaml", ScheduleConfig).enabled
-    gpu = yaml.safe_load(resources)["resources"]["gpu"]["config"]
+    configs = {name: each for one in resources for name, each in yaml.safe_load(one)["resources"].items()}
+    from personarank_dagster.defs.platform.compute import ComputeResource
     from personarank_dagster.defs.platform.resources import GpuResource
 
-    assert GpuResource(**gpu).device == "cuda"
+    assert GpuResource(**configs["gpu"]["config"]).device == "cuda"
+    assert ComputeResource(**configs["compute"]["config"]).engine == "ray"
 
 
 def test_the_lines_of_raw_files_in_the_documents_are_read(tmp_path: Path) -> None:

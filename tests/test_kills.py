@@ -15,7 +15,7 @@ import pytest
 
 from personarank_dagster.defs.automation.runs import REPORT
 from personarank_dagster.defs.graph import output_format
-from tests.killable import TinyWorkspace, after, content, sight
+from tests.killable import NO_PICTURES, TinyWorkspace, after, content, sight
 
 KILLS = int(os.environ.get("PERSONARANK_KILLS", "20"))
 INPUTS = ["personas", "histories", "selected_personas", "candidates", "ground_truth"]
@@ -34,10 +34,10 @@ class KilledProject:
         self.random = random.Random(0)
         self._undisturbed: dict[tuple[int, ...], dict[str, tuple[str, ...]]] = {}
         self.workspace.use(**self.seeds)
-        assert self.workspace.call("run").code == 0
+        assert self.call("run") == 0
         # Kills at any moment come within what a run takes, however fast the machine is; the first one compiles.
         begun = time.monotonic()
-        assert self.workspace.call("run", "--force").code == 0
+        assert self.call("run", "--force") == 0
         self.seconds = time.monotonic() - begun
         self._undisturbed[1, 1] = self.content()
 
@@ -52,9 +52,12 @@ class KilledProject:
         self.workspace.use(**self.seeds)
         shutil.rmtree(self.outputs / "vectors", ignore_errors=True)
 
+    def call(self, *arguments: str, moment: Callable[[], bool] | None = None) -> int:
+        return self.workspace.call(*arguments, moment=moment, constants=NO_PICTURES).code
+
     def run(self, phase: str, moment: Callable[[], bool] | None = None) -> int:
         select = SELECTIONS.get(phase, TRAINED)
-        return self.workspace.call("run", *(["--select", select] if select else []), moment=moment).code
+        return self.call("run", *(["--select", select] if select else []), moment=moment)
 
     def kill(self, phase: str) -> None:
         self.codes.append(self.run(phase, self.moment(phase)))
@@ -78,7 +81,7 @@ class KilledProject:
         state = tuple(self.seeds.values())
         if state not in self._undisturbed:
             name = "undisturbed" + "".join(map(str, state))
-            assert self.workspace.call("run", "--out-root", str(self.workspace.folder / name)).code == 0
+            assert self.call("run", "--out-root", str(self.workspace.folder / name)) == 0
             self._undisturbed[state] = {key: content(one) for key, one in self.workspace.current(name).items()}
         return self._undisturbed[state]
 
@@ -112,7 +115,7 @@ def test_most_of_the_kills_came_before_the_run_was_done(project: KilledProject) 
 
 
 # Batches of a few texts, each kept at once: a build of many blocks, as on large data.
-SMALL_BLOCKS = {
+SMALL_BLOCKS = NO_PICTURES | {
     "personarank_dagster.vectors.vector_store:BLOCK_SECONDS": 0,
     "personarank_dagster.encoding.engine:CPU_TOKENS": 32,
 }

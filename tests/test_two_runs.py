@@ -15,12 +15,12 @@ import pytest
 
 from personarank_dagster.defs.automation.runs import REPORT
 from personarank_dagster.storage.versions import Version, VersionStore
-from tests.killable import Ended, TinyWorkspace, after, content, edit
+from tests.killable import NO_PICTURES, Ended, TinyWorkspace, after, content, edit
 
 TIMES = int(os.environ.get("PERSONARANK_TWO_RUNS", "3"))
 CONFIGS = ("configs", "others")
 # Whoever waits for what a killed run held finds that out within a second.
-CONSTANTS = {"personarank_dagster.defs.automation.runs:RIVAL_SECONDS": 1}
+CONSTANTS = NO_PICTURES | {"personarank_dagster.defs.automation.runs:RIVAL_SECONDS": 1}
 
 
 class Rivals:

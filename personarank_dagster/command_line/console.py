@@ -11,7 +11,7 @@ import dagster as dg
 from rich.markup import escape
 
 from personarank_dagster.command_line.instances import shown_by
-from personarank_dagster.command_line.run_results import COLORS, show_check_results, show_metric_table
+from personarank_dagster.command_line.reports.run_results import COLORS, show_check_results, show_metric_table
 from personarank_dagster.command_line.terminal import console, errors, screen_width, show_error, show_warning
 from personarank_dagster.configuration.dataset import listed
 from personarank_dagster.configuration.public_scripts import passed_over

@@ -14,12 +14,12 @@ from personarank_dagster.definitions import project
 from personarank_dagster.defs.platform.resources import WIDE
 from personarank_dagster.defs.preparation.questions import SOURCES
 from personarank_dagster.preparation import stage_runs
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers
 from personarank_dagster.preparation.estimates import Estimate, StageEstimate, estimate
-from personarank_dagster.preparation.kept_answers import KeptAnswers
 from personarank_dagster.preparation.pipeline import Prepared, Scope
 from personarank_dagster.preparation.prepared_files import write_prepared
+from personarank_dagster.preparation.reviews.split import split_of_table
 from personarank_dagster.preparation.run import Report, Source, prepare
-from personarank_dagster.preparation.split import split_of_table
 from personarank_dagster.preparation.stage_runs import Means, Spent, prepare_config
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from personarank_dagster.component.mounted import mount_of, mounted_definitions
 from personarank_dagster.component.scaffolding import DatasetScaffolder
 from personarank_dagster.configuration.out_roots import is_address
+from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.mounts import OWNERS, Mount
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
 
@@ -30,6 +31,15 @@ class GpuModel(dg.Model, dg.Resolvable):
     devices: Annotated[int, Field(ge=0, le=64)] = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     memory_share: Annotated[float, Field(ge=0.05, le=1)] = 1.0
+
+
+class ComputeModel(dg.Model, dg.Resolvable):
+    """Where texts are encoded and lists ranked; a run can say otherwise."""
+
+    engine: Literal["local", "ray"] = "local"
+    actors: Annotated[int, Field(ge=0, le=4096)] = 0
+    cpus_per_actor: Annotated[float, Field(ge=0.1, le=256)] = 1.0
+    gpus_per_actor: Annotated[float, Field(ge=0, le=8)] = 0.0
 
 
 @dg.scaffold_with(DatasetScaffolder)
@@ -82,6 +92,9 @@ class PersonaRankComponent(dg.Component, dg.Model, dg.Resolvable):
     gpu: Annotated[GpuModel, _described("The device that computes; a run can say otherwise.")] = Field(
         default_factory=GpuModel
     )
+    compute: Annotated[ComputeModel, _described("This machine, or a Ray cluster; a run can say otherwise.")] = Field(
+        default_factory=ComputeModel
+    )
     pool: Annotated[str, _described("Concurrency pool of the assets that compute on the device.")] = "gpu"
     raw_assets: Annotated[
         dict[str, list[str]],
@@ -120,6 +133,7 @@ class PersonaRankComponent(dg.Component, dg.Model, dg.Resolvable):
         return mounted_definitions(
             ProjectResource(mount=self.mount),
             gpu=GpuResource(**self.gpu.model_dump()),
+            compute=ComputeResource(**self.compute.model_dump()),
             schedules=self.schedules,
             sensors=self.sensors,
         )

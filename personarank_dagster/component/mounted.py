@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import dagster as dg
 
@@ -13,48 +14,52 @@ from personarank_dagster.defs.automation.jobs import dataset_jobs, report_job
 from personarank_dagster.defs.automation.schedules import dataset_schedules
 from personarank_dagster.defs.automation.sensors import automation_sensor, raw_files_sensor
 from personarank_dagster.defs.graph import all_assets, all_checks
-from personarank_dagster.defs.platform.io_manager import VersionedIOManager
+from personarank_dagster.defs.platform.compute import ComputeResource, this_machine
+from personarank_dagster.defs.platform.io.io_manager import VersionedIOManager
 from personarank_dagster.defs.platform.mounts import OWNERS, Mount, as_name
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource, bounded
 
 ANY_DEVICE = GpuResource(device="auto", devices=0, precision="auto", memory_share=1.0)
+ANY_ENGINE = ComputeResource(engine="auto", actors=0, cpus_per_actor=1.0, gpus_per_actor=0.0)
+THIS_MACHINE = this_machine()
 
 # Begins the names of jobs, schedules, sensors and resources where there is no prefix.
 NAMESPACE = "personarank"
 
 
+class Placement(TypedDict, total=False):
+    """Where a graph stands in a code location, and what its definitions are called; what is left out is as for
+    `mount_of`.
+    """
+
+    out_root: Path | str | None
+    key_prefix: Sequence[str]
+    group_name: str | None
+    owners: Sequence[str]
+    tags: Mapping[str, str] | None
+    pool: str
+    raw_assets: Mapping[str, Sequence[str]] | None
+
+
 def build_definitions(
     config_dir: Path | str,
     *,
-    out_root: Path | str | None = None,
-    key_prefix: Sequence[str] = (),
-    group_name: str | None = None,
-    owners: Sequence[str] = OWNERS,
-    tags: Mapping[str, str] | None = None,
     schedules: bool = True,
     sensors: bool = True,
     gpu: GpuResource = ANY_DEVICE,
-    pool: str = "gpu",
-    raw_assets: Mapping[str, Sequence[str]] | None = None,
+    compute: ComputeResource = THIS_MACHINE,
+    **placement: Unpack[Placement],
 ) -> dg.Definitions:
     """Definitions of the graph over the datasets in a folder, to be merged with others; for those without components.
 
     `out_root` has the outputs of each dataset in `<out_root>/<dataset>`; without it they go where data.yaml says.
     `key_prefix` begins all keys and, joined by _, all names of jobs, schedules, sensors and resources, which
-    otherwise begin with `personarank_`; two graphs differ in it. `raw_assets` are the keys of assets that stand for
-    raw files, by their keys in data.yaml, where they are left out. Raises ConfigError if there are no datasets.
+    otherwise begin with `personarank_`; two graphs differ in it. `group_name`, `owners`, `tags` and the concurrency
+    `pool` are those of all assets. `raw_assets` are the keys of assets that stand for raw files, by their keys in
+    data.yaml, where they are left out. Raises ConfigError if there are no datasets.
     """
-    mount = mount_of(
-        config_dir,
-        out_root=out_root,
-        key_prefix=key_prefix,
-        group_name=group_name,
-        owners=owners,
-        tags=tags,
-        pool=pool,
-        raw_assets=raw_assets,
-    )
-    return mounted_definitions(ProjectResource(mount=mount), gpu=gpu, schedules=schedules, sensors=sensors)
+    project = ProjectResource(mount=mount_of(config_dir, **placement))
+    return mounted_definitions(project, gpu=gpu, compute=compute, schedules=schedules, sensors=sensors)
 
 
 def mount_of(
@@ -87,6 +92,7 @@ def mounted_definitions(
     project: ProjectResource,
     *,
     gpu: GpuResource = ANY_DEVICE,
+    compute: ComputeResource = ANY_ENGINE,
     schedules: bool = True,
     sensors: bool = True,
     executor: dg.ExecutorDefinition | None = None,
@@ -101,7 +107,8 @@ def mounted_definitions(
         sensors=[raw_files_sensor(mount), automation_sensor(mount)] if sensors else [],
         resources={
             mount.called("project"): project,
-            mount.called("gpu"): bounded(gpu),
+            mount.called("gpu"): bounded(gpu, "gpu"),
+            mount.called("compute"): bounded(compute, "compute"),
             mount.called("progress"): ProgressResource(terminal=False),
             mount.called("io_manager"): VersionedIOManager(project=project),
         },

@@ -16,7 +16,7 @@ from personarank_dagster.defs.inputs.assets import (
 )
 from personarank_dagster.defs.inputs.raw_files import raw_files
 from personarank_dagster.defs.platform.declarations import GraphAsset, asset_names, check_declarations, declared
-from personarank_dagster.defs.platform.formats import OutputFormat
+from personarank_dagster.defs.platform.io.formats import OutputFormat
 from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.published_checks import asset_check
 from personarank_dagster.defs.preparation.assets import (

@@ -1,7 +1,7 @@
 """The one encoding engine: texts in, unit vectors out, near the arithmetic limit of the machine.
 
 Texts are tokenised once, in windows, in threads of their own; batches are cut from them by a budget of tokens,
-similar lengths together (see `token_batches`). Where the model allows it they run packed (see `packed`), else padded,
+similar lengths together (see `tokens`). Where the model allows it they run packed (see `packed`), else padded,
 as sentence-transformers does it. Pooling and whatever follows it is the model's own. A GPU is given the next batch
 before the vectors of the last one are asked for, so that it never waits.
 """
@@ -19,12 +19,12 @@ from personarank_dagster.core.encoders import EncodedTexts, Side
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.encoding.attention import Layout
 from personarank_dagster.encoding.packed import PackedTransformer, can_pack, pooled
-from personarank_dagster.encoding.token_batches import Batch, text_reader
+from personarank_dagster.encoding.tokens.batches import Batch, text_reader
 
 Precision = Literal["fp32", "bf16"]
 
 # Tokens of a batch: on a CPU few enough for its caches, on a GPU enough to fill it.
-CPU_TOKENS, GPU_TOKENS = 4_096, 65_536
+CPU_TOKENS, GPU_TOKENS = 4_096, 131_072
 
 # Batches that a GPU has been given and whose vectors nobody has asked for yet.
 GPU_AHEAD = 2

@@ -6,6 +6,7 @@ is kept a multiple of `ROWS`, since very few rows take another way), and texts a
 GPU the library chooses products by the number of rows, so that the last bits of bf16 differ with the batch.
 """
 
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -84,15 +85,34 @@ class _Layer:
         self.heads = own.num_attention_heads
         self.attend: Attend = attention_for(output.dense.weight.device, dtype)
         self.to_qkv = _linear([own.query, own.key, own.value], dtype)
-        self.to_output, self.norm = _linear([output.dense], dtype), _norm(output.LayerNorm, dtype)
-        self.widen = _activated(layer.intermediate, dtype)
-        self.narrow, self.last_norm = _linear([layer.output.dense], dtype), _norm(layer.output.LayerNorm, dtype)
+        self.to_output = _normed(output, dtype)
+        self.widen, self.narrow = _activated(layer.intermediate, dtype), _normed(layer.output, dtype)
 
     def __call__(self, hidden: Tensor, layout: Layout) -> Tensor:
         query, key, value = self.to_qkv(hidden).view(len(hidden), 3, self.heads, -1).unbind(1)
         attended = self.attend(query, key, value, layout).flatten(1)
-        hidden = self.norm(self.to_output(attended).add_(hidden))
-        return self.last_norm(self.narrow(self.widen(hidden)).add_(hidden))
+        hidden = self.to_output(attended, hidden)
+        return self.narrow(self.widen(hidden), hidden)
+
+
+def _normed(output: Any, dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
+    """How each half of a layer ends: the norm of a linear layer of the rows plus what went into the half."""
+    layer, norm = output.dense, output.LayerNorm
+    if add_norm := _fused(layer.weight.device, dtype):
+        weight = layer.weight.detach().to(dtype).t()
+        numbers = [part.detach().to(dtype) for part in (layer.bias, norm.weight, norm.bias)]
+        return lambda rows, residual: add_norm(torch.mm(rows, weight), residual, *numbers, norm.eps)
+    narrow, normed = _linear([layer], dtype), _norm(norm, dtype)
+    return lambda rows, residual: normed(narrow(rows).add_(residual))
+
+
+def _fused(device: torch.device, dtype: torch.dtype) -> Callable[..., Tensor] | None:
+    """Bias, sum and norm as one kernel, where there is one: in half precision on a GPU."""
+    if device.type != "cuda" or dtype == torch.float32 or not importlib.util.find_spec("triton"):
+        return None
+    from personarank_dagster.encoding.fused_norm import add_norm, can_compile
+
+    return add_norm if can_compile(device, dtype) else None
 
 
 def _activated(intermediate: Any, dtype: torch.dtype) -> Rows:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from personarank_dagster.preparation.asking import Rules
-from personarank_dagster.preparation.kept_answers import KeptAnswers
+from personarank_dagster.preparation.client.asking import Rules
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers
+from personarank_dagster.preparation.client.token_counts import TokenCount
 from personarank_dagster.preparation.questions import BadAnswerError, Question, checked
 from personarank_dagster.preparation.run import Source, preparation_of
-from personarank_dagster.preparation.token_counts import TokenCount
 
 # Tokens of a usual answer.
 USUAL_ANSWERS = {"item_summaries": 120, "review_aspects": 150, "item_personas": 600, "persona_selections": 60}

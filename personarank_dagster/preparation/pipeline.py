@@ -10,10 +10,10 @@ import polars as pl
 from personarank_dagster.configuration.prepare_settings import PrepareConfig
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName
-from personarank_dagster.preparation.evidence import Limits
 from personarank_dagster.preparation.prompt_files import Prompt, load_prompts
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.split import Split, TrainingReviews, split_reviews
+from personarank_dagster.preparation.reviews.evidence import Limits
+from personarank_dagster.preparation.reviews.split import Split, TrainingReviews, split_reviews
 from personarank_dagster.preparation.stages import item_personas, item_summaries, persona_selections, review_aspects
 
 # Answers to the questions of one stage, by row; a row without an answer is left out.

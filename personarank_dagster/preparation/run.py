@@ -7,7 +7,7 @@ from typing import Any
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.preparation.kept_answers import KeptAnswers
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers
 from personarank_dagster.preparation.pipeline import Preparation, Prepared, scope_of, split_of
 from personarank_dagster.preparation.prepared_files import write_prepared
 from personarank_dagster.preparation.questions import Question

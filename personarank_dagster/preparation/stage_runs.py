@@ -14,15 +14,15 @@ import httpx
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.configuration.prepare_settings import PrepareConfig
 from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.preparation.asking import Answers, Asker, Rules
 from personarank_dagster.preparation.batches.asking import Batches
-from personarank_dagster.preparation.evidence import refuse_held_out
-from personarank_dagster.preparation.kept_answers import KeptAnswers, Tariff
-from personarank_dagster.preparation.pace import Pace
+from personarank_dagster.preparation.client.asking import Answers, Asker, Rules
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers, Tariff
+from personarank_dagster.preparation.client.pace import Pace
+from personarank_dagster.preparation.client.server import Server, headers
+from personarank_dagster.preparation.client.token_counts import token_count
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.server import Server, headers
-from personarank_dagster.preparation.split import HeldOutReviews
-from personarank_dagster.preparation.token_counts import token_count
+from personarank_dagster.preparation.reviews.evidence import refuse_held_out
+from personarank_dagster.preparation.reviews.split import HeldOutReviews
 
 # Between two looks at the account, which sums over all calls.
 PROGRESS_SECONDS = 0.5

@@ -4,7 +4,7 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName
-from personarank_dagster.preparation.split import Split
+from personarank_dagster.preparation.reviews.split import Split
 
 
 def interactions_of(split: Split, summaries: pl.DataFrame, aspects: pl.DataFrame, schema: SchemaName) -> pl.DataFrame:

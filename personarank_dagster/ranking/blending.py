@@ -107,6 +107,8 @@ def places_by_alpha(
     ranker: Ranker, candidates: pl.DataFrame | pl.LazyFrame, ground_truth: pl.DataFrame, alphas: tuple[float, ...]
 ) -> tuple[pl.Series, IntArray]:
     """Users with both a list and a ground truth, and the places (users, alphas) of its best item."""
+    if ranker.elsewhere:
+        return ranker.elsewhere.places(ground_truth, alphas)
     users, places = [pl.Series("user_id", dtype=pl.String)], [np.empty((0, len(alphas)), np.int64)]
     for block in measured_blocks(candidates, ground_truth):
         lists = ranker.lists(block)

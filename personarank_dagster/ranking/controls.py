@@ -36,9 +36,15 @@ def content_places(
     """user_id, content: places after reranking in the same way, with the mean of an item's interaction texts as its
     only persona. What is gained beyond that is gained by personas.
     """
+    return measured(with_item_texts(ranker), candidates, ground_truth).by_user("content")
+
+
+def with_item_texts(ranker: Ranker) -> Ranker:
+    """The same, every item with the mean of its interaction texts as its only persona."""
+    if ranker.elsewhere:
+        return replace(ranker, elsewhere=ranker.elsewhere.with_item_texts())
     personas = _mean_texts(ranker.interactions)
-    plain = replace(ranker, personas=personas, items=personas.windows("item_id"))
-    return measured(plain, candidates, ground_truth).by_user("content")
+    return replace(ranker, personas=personas, items=personas.windows("item_id"))
 
 
 def _mean_texts(interactions: VectorTable) -> VectorTable:

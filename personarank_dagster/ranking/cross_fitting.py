@@ -132,6 +132,9 @@ def read_lessons(
     ranker: Ranker, candidates: pl.DataFrame | pl.LazyFrame, ground_truth: pl.DataFrame, counts: pl.DataFrame
 ) -> Taught:
     """The lists of users with a ground truth, as signals."""
+    if ranker.elsewhere:
+        taught: Taught = ranker.elsewhere.lessons(ground_truth, counts)
+        return taught
     users, lengths = [pl.Series("user_id", dtype=pl.String)], [np.empty(0, np.int64)]
     signals, targets = [np.empty((0, len(SIGNALS)), np.float32)], [np.empty(0, np.bool_)]
     for block in measured_blocks(candidates, ground_truth):

@@ -13,6 +13,7 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.profiles import FloatArray, IntArray, Windows, decay_weights
+from personarank_dagster.ranking.elsewhere import Elsewhere
 
 # Candidates in memory at a time, with all that is computed for them: some 200 MB.
 BLOCK_PAIRS = 1 << 19
@@ -125,13 +126,20 @@ class OneList(NamedTuple):
         )
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: as many as it is bound to, and no more than $OMP_NUM_THREADS."""
+    bound = len(os.sched_getaffinity(0))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(bound, max(1, int(asked))) if asked.isdecimal() else bound
+
+
 Scorer = Callable[["Ranker", Lists, int], PersonaScores]
 
 
 def score_on_cores(ranker: "Ranker", lists: Lists, num_reasons: int, num_signals: int = 0) -> PersonaScores:
     """Persona scores of lists, or all persona signals, on all cores that this process may use."""
     found = PersonaScores.empty(len(lists.personas), num_reasons, num_signals)
-    num_cores = len(os.sched_getaffinity(0))
+    num_cores = usable_cores()
     bounds = np.linspace(0, len(lists), min(num_cores, max(1, len(lists))) + 1).astype(int)
 
     def score(begin: int, end: int) -> None:
@@ -145,7 +153,10 @@ def score_on_cores(ranker: "Ranker", lists: Lists, num_reasons: int, num_signals
 
 @dataclass(frozen=True)
 class Ranker:
-    """Both caches, ready to score candidates with. `users` and `items` say where each one's rows are."""
+    """Both caches, ready to score candidates with. `users` and `items` say where each one's rows are.
+
+    With `elsewhere` the lists of the table that is ranked are ranked there.
+    """
 
     interactions: VectorTable
     personas: VectorTable
@@ -153,6 +164,7 @@ class Ranker:
     items: pl.DataFrame
     weights: FloatArray
     scorer: Scorer = score_on_cores
+    elsewhere: Elsewhere | None = None
 
     @classmethod
     def of(
@@ -163,13 +175,14 @@ class Ranker:
         k: int,
         gamma: float,
         scorer: Scorer = score_on_cores,
+        elsewhere: Elsewhere | None = None,
     ) -> "Ranker":
         """A ranker whose profiles are the last k interactions, weighted gamma ** age."""
         windows = interactions.windows("user_id")
         users = windows.with_columns(start=pl.max_horizontal("start", pl.col("end") - k))
         longest = int((users["end"] - users["start"]).max() or 0)  # type: ignore[arg-type]
         weights = decay_weights(np.arange(longest), gamma)
-        return cls(interactions, personas, users, personas.windows("item_id"), weights, scorer)
+        return cls(interactions, personas, users, personas.windows("item_id"), weights, scorer, elsewhere)
 
     def with_exchanged_profiles(self, seed: int) -> "Ranker":
         """The same, every user with the profile of another one: what is not personal stays."""
@@ -177,7 +190,8 @@ class Ranker:
         giver = np.empty_like(order)
         giver[order] = np.roll(order, 1)
         exchanged = self.users[giver].with_columns(user_id=self.users["user_id"])
-        return replace(self, users=exchanged)
+        elsewhere = self.elsewhere and self.elsewhere.with_exchanged_profiles(seed)
+        return replace(self, users=exchanged, elsewhere=elsewhere)
 
     def lists(self, candidates: pl.DataFrame) -> Lists:
         """Candidates as numbers; a user's rows are together."""

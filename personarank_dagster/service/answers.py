@@ -10,10 +10,10 @@ from typing import cast
 from msgspec import Raw
 
 from personarank_dagster.core.errors import InputError
-from personarank_dagster.service.arms import Arms
 from personarank_dagster.service.counters import Counters
 from personarank_dagster.service.datasets import Dataset, Datasets
-from personarank_dagster.service.impressions import Impressions, impression
+from personarank_dagster.service.experiment.arms import Arms
+from personarank_dagster.service.experiment.impressions import Impressions, impression
 from personarank_dagster.service.messages import (
     HistoryItem,
     Persona,

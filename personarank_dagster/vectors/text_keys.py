@@ -1,6 +1,7 @@
 """Keys of texts: equal texts have equal keys, different ones different keys."""
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,38 @@ def distinct_rows(keys: KeyArray) -> tuple[IntArray, IntArray]:
     first = table.select(pl.col("row").first().over("high", "low"))["row"].to_numpy().astype(np.int64)
     is_first = first == np.arange(len(keys))
     return np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first]
+
+
+@dataclass(frozen=True)
+class OrderedKeys:
+    """Keys that are looked up in many tables: sorted once, so that a table costs what the smaller of both has."""
+
+    # (2, keys), sorted, as a table; the first of each equal ones; and the row of each before that.
+    table: KeyArray
+    firsts: IntArray
+    rows: IntArray
+
+    @classmethod
+    def of(cls, keys: KeyArray) -> "OrderedKeys":
+        """Sort keys (keys, 2)."""
+        rows = np.lexsort((keys[:, 1], keys[:, 0]))
+        ordered = np.ascontiguousarray(keys[rows].T)
+        is_first = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))[: len(keys)]
+        return cls(ordered, np.maximum.accumulate(np.where(is_first, np.arange(len(keys)), 0)), rows)
+
+    def found_in(self, table: KeyArray) -> tuple[IntArray, IntArray]:
+        """Columns of a table as that of `rows_of_keys`, and the first of the sorted keys that each of them is."""
+        if table.shape[1] < len(self.rows):
+            at = rows_of_keys(self.table, table[:2].T)
+            return np.flatnonzero(at >= 0), at[at >= 0]
+        columns = rows_of_keys(table, self.table.T)
+        return columns[columns >= 0], np.flatnonzero(columns >= 0)
+
+    def in_their_order(self, values: IntArray) -> IntArray:
+        """What was found for the first of each equal sorted keys, for all keys as they came."""
+        own = np.empty_like(values)
+        own[self.rows] = values[self.firsts]
+        return own
 
 
 def rows_of_keys(table: KeyArray, keys: KeyArray) -> IntArray:

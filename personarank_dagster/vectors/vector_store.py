@@ -2,7 +2,8 @@
 
 One folder per encoder, device precision and engine holds blocks of rows: `<name>.keys.npy` (3, rows) with both halves
 of each key and whether its text was cut, sorted by the first half, and `<name>.vectors.npy` (fp16). Both are
-memory-mapped. A block is whole or absent: its keys are renamed into place last. Whoever has a store open shares its
+memory-mapped. The name is the hash of the keys, so that a block that is written again takes its own place. A block is
+whole or absent: its keys are renamed into place last. Whoever has a store open shares its
 lock; blocks are removed only by who has the lock alone. The folder is a cache; removing it costs time only.
 """
 
@@ -22,13 +23,14 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import xxhash
 
 from personarank_dagster.core.encoders import EncodedTexts
 from personarank_dagster.core.errors import ContractError, StorageError, reason_of
 from personarank_dagster.core.profiles import IntArray
 from personarank_dagster.core.texts import text_windows
 from personarank_dagster.vectors.matrices import Float16Array, row_parts, save_matrix
-from personarank_dagster.vectors.text_keys import KeyArray, rows_of_keys
+from personarank_dagster.vectors.text_keys import KeyArray, OrderedKeys
 
 BoolArray = npt.NDArray[np.bool_]
 EncodeTexts = Callable[[Iterable[list[str]]], Iterable[EncodedTexts]]
@@ -48,13 +50,13 @@ class _Block:
 
 
 class VectorStore:
-    """Vectors of one encoder by text key."""
+    """Vectors of one encoder by text key. One that is only written to does not look at what is there."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, *, only_written: bool = False) -> None:
         self.folder = root / name
         self._blocks: list[_Block] = []
         self._lock: int | None = None
-        if self.folder.exists():
+        if self.folder.exists() and not only_written:
             self._open()
 
     def __len__(self) -> int:
@@ -62,14 +64,15 @@ class VectorStore:
 
     def places(self, keys: KeyArray) -> IntArray:
         """Where the vector of each key is, -1 for those that are not there."""
+        ordered = OrderedKeys.of(keys)
         found = np.full(len(keys), -1, dtype=np.int64)
         offset = 0
         for block in self._blocks:
-            open_keys = np.flatnonzero(found < 0)
-            rows = rows_of_keys(block.keys, keys[open_keys])
-            found[open_keys[rows >= 0]] = rows[rows >= 0] + offset
+            rows, at = ordered.found_in(block.keys)
+            new = found[at] < 0
+            found[at[new]] = rows[new] + offset
             offset += len(block.vectors)
-        return found
+        return ordered.in_their_order(found)
 
     def vectors(self, places: IntArray) -> Float16Array:
         """Vectors (places, dimension) at these places."""
@@ -91,6 +94,13 @@ class VectorStore:
 
         Raises ContractError for a vector that is not finite; it is not kept, or every later run would read it.
         """
+        try:
+            self.write_texts(texts, keys, encode)
+        finally:
+            self.reload()
+
+    def write_texts(self, texts: pl.Series, keys: KeyArray, encode: EncodeTexts) -> list[str]:
+        """`add_texts`, without seeing the new blocks; their names."""
         lengths = texts.str.len_bytes().to_numpy().astype(np.int64)
         order = np.argsort(-lengths, kind="stable")
         windows = (texts.gather(order[rows]).to_list() for rows in text_windows(lengths[order]))
@@ -102,6 +112,7 @@ class VectorStore:
                         f"batch of {len(encoded.vectors)}; they are not kept; try precision fp32, or another device"
                     )
                 writer.add(keys[order[encoded.places]], encoded.vectors.astype(np.float16), encoded.cut)
+        return writer.names
 
     def reload(self) -> None:
         """See the blocks that were written since, by this process or another."""
@@ -116,19 +127,21 @@ class VectorStore:
         finally:
             self._share()
 
-    def write_block(self, keys: KeyArray, vectors: Callable[[IntArray], Float16Array]) -> None:
-        """Write a block of `keys` (3, rows); `vectors` gives the vectors of some of the rows."""
+    def write_block(self, keys: KeyArray, vectors: Callable[[IntArray], Float16Array]) -> str:
+        """Write a block of `keys` (3, rows) and return its name; `vectors` gives the vectors of some of the rows."""
         order = np.argsort(keys[0], kind="stable")
-        name = uuid.uuid4().hex
-        self._open()
+        keys = np.ascontiguousarray(keys[:, order])
+        name = xxhash.xxh3_128_hexdigest(keys.data)
+        self._hold()
         try:
             with _flushed(self.folder / f"{name}.vectors.npy") as file:
                 shape = (len(order), vectors(order[:0]).shape[1])
                 save_matrix(file, (vectors(order[rows]) for rows in row_parts(len(order))), shape)
             with _flushed(self.folder / f"{name}.keys.npy") as file:
-                np.save(file, keys[:, order], allow_pickle=False)
+                np.save(file, keys, allow_pickle=False)
         except OSError as error:
             raise StorageError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
+        return name
 
     def _replace_blocks(self) -> None:
         self.reload()
@@ -139,20 +152,24 @@ class VectorStore:
 
     def _by_block(self, places: IntArray) -> Iterator[tuple[_Block, IntArray, IntArray]]:
         """Blocks with rows among the places: the rows, and where in `places` they stand."""
-        offset = 0
-        for block in self._blocks:
-            wanted = np.flatnonzero((places >= offset) & (places < offset + len(block.vectors)))
-            if len(wanted):
-                yield block, places[wanted] - offset, wanted
-            offset += len(block.vectors)
+        offsets = np.cumsum([0, *(len(block.vectors) for block in self._blocks)])
+        order = np.argsort(places, kind="stable")
+        cuts = np.searchsorted(places, offsets, sorter=order)
+        for block, offset, begin, end in zip(self._blocks, offsets, cuts, cuts[1:], strict=False):
+            if begin < end:
+                yield block, places[order[begin:end]] - offset, order[begin:end]
 
     def _open(self) -> None:
-        """Lock the folder against removal by others for as long as this object lives, and see its blocks."""
+        """Hold the folder, and see its blocks."""
+        self._hold()
+        self.reload()
+
+    def _hold(self) -> None:
+        """Lock the folder against removal by others for as long as this object lives."""
         while self._lock is None or not _is_lock_of(self._lock, self.folder):
             with suppress(FileNotFoundError):
                 self._lock = _shared_lock(self.folder)
                 weakref.finalize(self, os.close, self._lock)
-        self.reload()
 
     def _share(self) -> None:
         """Let others in again. A lock that changes is given up for a moment, in which the folder can be removed."""
@@ -176,8 +193,9 @@ class _BlockWriter:
 
     def __init__(self, store: VectorStore) -> None:
         self.store = store
+        self.names: list[str] = []
         self._pool = ThreadPoolExecutor(1)
-        self._writing: Future[None] | None = None
+        self._writing: Future[str] | None = None
         self._start()
 
     def __enter__(self) -> "_BlockWriter":
@@ -187,7 +205,6 @@ class _BlockWriter:
         with self._pool:
             self._write()
             self._wait()
-        self.store.reload()
 
     def add(self, keys: KeyArray, vectors: Float16Array, cut: BoolArray) -> None:
         """Take vectors of some texts."""
@@ -211,7 +228,8 @@ class _BlockWriter:
 
     def _wait(self) -> None:
         if self._writing:
-            self._writing.result()
+            self.names.append(self._writing.result())
+            self._writing = None
 
 
 def prune_vectors(root: Path, *, keep: Collection[str], dry_run: bool = False) -> Iterator[tuple[str, int, bool]]:
@@ -296,7 +314,8 @@ def _open_block(path: Path) -> _Block:
 @contextmanager
 def _flushed(path: Path) -> Iterator[IO[bytes]]:
     """A file that is renamed into place once it is whole and on the disk; an error, as a full disk, leaves none."""
-    temporary = path.with_suffix(".tmp")
+    # Two processes may write the same block.
+    temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file

@@ -1,4 +1,4 @@
-"""`personarank` as a user types it: real processes, the real encoder, two generated datasets."""
+"""`personarank` as a user types it: real processes, two generated datasets, of which `films` has the real encoder."""
 
 import gzip
 import json
@@ -8,13 +8,16 @@ import subprocess
 
 import pytest
 
-from tests.killable import sight
+from tests.killable import sight, tiny_model
 from tests.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return Workspace(tmp_path_factory.mktemp("workspace"))
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    workspace.edit("amazon/train.yaml", "bundled:all-MiniLM-L6-v2", tiny_model())
+    workspace.edit("amazon/train.yaml", "max_len: 256", "max_len: 32")
+    return workspace
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The whole way with `blend: learned`, by the commands that a user types, on a sample that is large enough."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -10,7 +11,7 @@ from personarank_dagster import Reranker
 from personarank_dagster.ranking.signals import SIGNALS
 from personarank_dagster.sample.files import write_sample_files
 from personarank_dagster.storage.tables import TABLE
-from tests.killable import TinyWorkspace, edit
+from tests.killable import NO_PICTURES, TinyWorkspace, edit
 
 NUM_USERS = 160
 LIST_METRICS = {"COVERAGE@10", "GINI@10", "NOVELTY@10", "DIVERSITY@10"}
@@ -21,7 +22,7 @@ Lists = list[dict[str, Any]]
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> TinyWorkspace:
     workspace = TinyWorkspace(tmp_path_factory.mktemp("learned"))
     write_sample_files(workspace.folder / "data" / "1", num_users=NUM_USERS, seed=1)
-    _run(workspace)
+    _run(workspace, constants=NO_PICTURES)
     edit(workspace.folder / "configs/amazon/rerank.yaml", {"blend: alpha": "blend: learned"})
     edit(
         workspace.folder / "configs/amazon/train.yaml",
@@ -121,6 +122,6 @@ def test_few_users_are_refused_with_the_reason(workspace: TinyWorkspace) -> None
     assert "write blend: alpha" in failed.output
 
 
-def _run(workspace: TinyWorkspace) -> None:
-    ended = workspace.call("run")
+def _run(workspace: TinyWorkspace, constants: Mapping[str, float] | None = None) -> None:
+    ended = workspace.call("run", constants=constants)
     assert ended.code == 0, ended.output

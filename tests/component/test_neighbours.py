@@ -17,6 +17,7 @@ from personarank_dagster.defs.automation.jobs import dataset_jobs
 from personarank_dagster.defs.automation.runs import reasons_to_run
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.sample.files import write_dataset_files
+from tests.killable import TRAINING, edit, tiny_model
 from tests.workspace import ROOT
 
 HISTORIES, COPY = dg.AssetKey(["warehouse", "histories"]), dg.AssetKey(["search", "books", "raw", "loo_history"])
@@ -60,7 +61,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     shutil.copytree(ROOT / "examples" / "neighbours", folder / "examples" / "neighbours")
     write_dataset_files(folder / "data" / "sample" / "amazon", "amazon", num_users=30, seed=1)
     train = folder / "examples/neighbours/configs/books/train.yaml"
-    train.write_text(train.read_text().replace("batch_size: 128", "batch_size: 8").replace("400", "30"))
+    edit(train, {"bundled:all-MiniLM-L6-v2": tiny_model(), **TRAINING})
     with pytest.MonkeyPatch.context() as patch, dg.instance_for_test() as instance:
         patch.syspath_prepend(str(folder / "examples" / "neighbours"))
         yield Team(folder, instance)
@@ -106,7 +107,7 @@ def test_their_assets_get_frames_of_what_is_published(made: Team) -> None:
     places, lists = made.read(PLACES, "books"), made.mine("reranked_candidates")
     assert places.height == lists["user_id"].n_unique()
     vectors = places.drop_nulls("vector")["vector"]
-    assert vectors.dtype == pl.Array(pl.Float32, 384)
+    assert vectors.dtype == pl.Array(pl.Float32, 16)
     assert np.linalg.norm(vectors.to_numpy(), axis=1) == pytest.approx(1, abs=1e-3)
     gains = made.read(dg.AssetKey(["exports", "gains"]))
     metrics = made.mine("rerank_metrics").filter(scenario="all", metric="NDCG", k=10)

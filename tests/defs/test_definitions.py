@@ -16,7 +16,7 @@ from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.graph import all_assets, output_format
 from personarank_dagster.defs.platform.columns import DESCRIPTIONS
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, check_declarations, declared, pod_of_run
-from personarank_dagster.defs.platform.run_tags import FINGERPRINT_TAG, PROCESS_TAG
+from personarank_dagster.defs.platform.lineage.run_tags import FINGERPRINT_TAG, PROCESS_TAG
 from tests.workspace import ROOT
 
 SPECS = {spec.key: spec for spec in defs.resolve_all_asset_specs()}

@@ -7,7 +7,7 @@ import pytest
 
 from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.graph import all_assets
-from personarank_dagster.defs.platform.snapshots import MARK
+from personarank_dagster.defs.platform.lineage.snapshots import MARK
 
 STEPS = ["personas", "selected_personas"]
 

@@ -7,11 +7,14 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor
+from torch.nn.functional import layer_norm
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel, set_seed
 
 from personarank_dagster.core.encoders import BUNDLED_NAME
 from personarank_dagster.core.profiles import unit_rows
 from personarank_dagster.encoding import engine as module
+from personarank_dagster.encoding import packed
 from personarank_dagster.encoding.encoder import encode, load_model
 from personarank_dagster.encoding.engine import Engine, Precision
 from personarank_dagster.encoding.packed import can_pack
@@ -45,6 +48,37 @@ def test_packed_xlm_roberta_gives_what_sentence_transformers_gives(tmp_path: Pat
     assert Engine(model).way == "packed"
     expected = unit_rows(model.encode(texts, show_progress_bar=False))
     np.testing.assert_allclose(encode(model, texts), expected, atol=1e-5)
+
+
+def reference_norm(rows: Tensor, residual: Tensor, bias: Tensor, weight: Tensor, shift: Tensor, eps: float) -> Tensor:
+    """What the kernel of `fused_norm` gives, in torch."""
+    return layer_norm((rows + bias + residual).float(), weight.shape, weight.float(), shift.float(), eps).to(rows)
+
+
+def test_sums_and_norms_in_one_kernel_are_asked_for_with_the_numbers_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, texts = xlm_roberta(tmp_path, "mean"), texts_of(50, 40)
+    with torch.no_grad():
+        for layer in model[0].auto_model.encoder.layer:
+            for output in (layer.output, layer.attention.output):
+                for part in (output.dense.bias, output.LayerNorm.weight, output.LayerNorm.bias):
+                    part.uniform_(0.5, 1.5)
+    apart = encode(model, texts)
+    monkeypatch.setattr(packed, "_fused", lambda device, dtype: reference_norm)
+    assert Engine(model).way == "packed"
+    np.testing.assert_allclose(encode(model, texts), apart, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernel needs a GPU")
+@pytest.mark.parametrize("width", [8, 384, 1_000])
+def test_the_kernel_gives_what_torch_gives(width: int) -> None:
+    from personarank_dagster.encoding.fused_norm import add_norm
+
+    rows, residual = torch.randn(2, 300, width, dtype=torch.bfloat16, device="cuda")
+    numbers = torch.randn(3, width, dtype=torch.bfloat16, device="cuda")
+    expected = reference_norm(rows, residual, *numbers, 1e-6)
+    torch.testing.assert_close(add_norm(rows, residual, *numbers, 1e-6), expected, atol=0.05, rtol=0.02)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -8,7 +8,7 @@ from huggingface_hub import constants
 
 from personarank_dagster.core.errors import EncoderError
 from personarank_dagster.encoding.encoder import load_model, model_fingerprint
-from personarank_dagster.encoding.tokenizer import token_counter
+from personarank_dagster.encoding.tokens.counter import token_counter
 from tests.encoding.training.test_trainer import Explosive
 from tests.tiny_models import write_tiny_model
 

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import msgspec
 
-from personarank_dagster.preparation.asking import Answers, Asker, Rules
-from personarank_dagster.preparation.kept_answers import KeptAnswers, Tariff
-from personarank_dagster.preparation.pace import Pace
+from personarank_dagster.preparation.client.asking import Answers, Asker, Rules
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers, Tariff
+from personarank_dagster.preparation.client.pace import Pace
+from personarank_dagster.preparation.client.server import Server
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.server import Server
 from personarank_dagster.preparation.stand_in import StandIn
 
 ADDRESS = "http://stand-in/v1/"

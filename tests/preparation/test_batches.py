@@ -5,7 +5,7 @@ import pytest
 from personarank_dagster.core.errors import ConfigError
 from personarank_dagster.preparation.batches import asking
 from personarank_dagster.preparation.batches.asking import Batches
-from personarank_dagster.preparation.kept_answers import KeptAnswers
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers
 from personarank_dagster.preparation.run import Report, Source, prepare
 from personarank_dagster.preparation.stand_in import StandIn
 from tests.preparation.test_run import SETTINGS, dataset, served, source

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from personarank_dagster.preparation.kept_answers import KeptAnswers
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers
 from personarank_dagster.preparation.run import Source, prepare
 from tests.preparation.datasets import review
 from tests.preparation.test_run import dataset, source

@@ -6,11 +6,11 @@ import polars as pl
 import pytest
 
 from personarank_dagster.core.errors import ConfigError, ContractError
-from personarank_dagster.preparation.evidence import as_data, refuse_held_out, safe_text, sampled
 from personarank_dagster.preparation.prepared_files import write_prepared
 from personarank_dagster.preparation.prompt_files import load_prompts
 from personarank_dagster.preparation.questions import BadAnswerError, checked
-from personarank_dagster.preparation.split import HeldOutReviews, split_of_table
+from personarank_dagster.preparation.reviews.evidence import as_data, refuse_held_out, safe_text, sampled
+from personarank_dagster.preparation.reviews.split import HeldOutReviews, split_of_table
 from personarank_dagster.preparation.tables import interactions_of
 from personarank_dagster.raw import ingestion
 from tests.preparation.datasets import CONFIG, prepared, reviews, stand_in_answer

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from personarank_dagster.ranking.ranker import (
     coverage,
     min_spread,
     rerank,
+    usable_cores,
 )
 
 K, GAMMA = 3, 0.6
@@ -208,3 +211,12 @@ def test_a_user_whose_persona_scores_are_alike_keeps_the_candidate_order_and_is_
     assert reranked["item_id"].to_list() == ["a", "b"]
     counts = coverage(reranked)
     assert (counts["users_whose_persona_scores_are_alike"], counts["users_without_persona_scores"]) == (1, 0)
+
+
+def test_cores_are_those_of_the_process_and_no_more_than_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    for asked, cores in ((None, 3), ("2", 2), ("9", 3), ("0", 1), ("4,2", 3)):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if asked is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert usable_cores() == cores

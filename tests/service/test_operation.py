@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.service.arms import Arms
+from personarank_dagster.service.experiment.arms import Arms
 from personarank_dagster.service.settings import Settings, read_token
 from tests.service.conftest import CANDIDATES, Server, publish_all
 from tests.serving.test_reranker import publish_caches

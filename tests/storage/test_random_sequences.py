@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from personarank_dagster.core.errors import StorageError
-from personarank_dagster.defs.platform.provenance import lineage
+from personarank_dagster.defs.platform.lineage.provenance import lineage
 from personarank_dagster.storage.bucket import bucket_path
 from personarank_dagster.storage.disk import file_sha256
 from personarank_dagster.storage.manifests import Provenance, Verdict

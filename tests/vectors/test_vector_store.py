@@ -239,3 +239,23 @@ def test_stores_of_other_encoders_are_pruned_unless_in_use(tmp_path: Path) -> No
     assert [(name, in_use) for name, _, in_use in pruned] == [("old-fp32", False), ("used-fp32", True)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept-fp32", "used-fp32"]
     assert len(used) == 1
+
+
+def test_a_block_that_is_written_again_takes_its_own_place(tmp_path: Path) -> None:
+    texts = pl.Series(["a", "bbbb"])
+    names = [
+        VectorStore(tmp_path, "model", only_written=True).write_texts(texts, text_keys(texts), CountingEncoder())
+        for _ in range(2)
+    ]
+    assert names[0] == names[1]
+    assert len(list((tmp_path / "model").glob("*.npy"))) == 2
+    assert lengths(VectorStore(tmp_path, "model"), ["a", "bbbb"]) == [1, 4]
+
+
+def test_a_store_that_is_only_written_to_reads_no_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(VectorStore(tmp_path, "model"), ["a"])
+    monkeypatch.setattr(module, "_open_block", None)
+    texts = pl.Series(["bb"])
+    VectorStore(tmp_path, "model", only_written=True).write_texts(texts, text_keys(texts), CountingEncoder())
+    monkeypatch.undo()
+    assert lengths(VectorStore(tmp_path, "model"), ["a", "bb"]) == [1, 2]

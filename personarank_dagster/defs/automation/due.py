@@ -9,10 +9,10 @@ import dagster as dg
 from personarank_dagster.defs.automation.freshness import report_age
 from personarank_dagster.defs.automation.runs import observe_raw_files, reasons_to_run
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared, names_after
-from personarank_dagster.defs.platform.provenance import Change
+from personarank_dagster.defs.platform.lineage.provenance import Change
+from personarank_dagster.defs.platform.lineage.run_tags import FINGERPRINT_TAG, PARTITION_TAG, run_tags
+from personarank_dagster.defs.platform.lineage.snapshots import take_snapshot
 from personarank_dagster.defs.platform.resources import ProjectResource
-from personarank_dagster.defs.platform.run_tags import FINGERPRINT_TAG, PARTITION_TAG, run_tags
-from personarank_dagster.defs.platform.snapshots import take_snapshot
 from personarank_dagster.raw.parts import parts_of
 
 # A raw file that changed more recently than this may still be written to.

@@ -17,13 +17,13 @@ from personarank_dagster.core.quantities import told
 from personarank_dagster.defs.automation.jobs import FULL_REFRESH, REPORT, REPORT_JOB
 from personarank_dagster.defs.automation.launching import execute_job
 from personarank_dagster.defs.platform.declarations import RAW, asset_names, declared
+from personarank_dagster.defs.platform.lineage.provenance import Change, change_of, current_inputs
+from personarank_dagster.defs.platform.lineage.run_tags import PROCESS_TAG
+from personarank_dagster.defs.platform.lineage.snapshots import content_of, take_snapshot
 from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
-from personarank_dagster.defs.platform.provenance import Change, change_of, current_inputs
 from personarank_dagster.defs.platform.published_checks import NOT_CHECKED
 from personarank_dagster.defs.platform.resources import ProjectResource
-from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
-from personarank_dagster.defs.platform.snapshots import content_of, take_snapshot
 from personarank_dagster.storage.process_identity import is_dead, this_process
 
 # How often a run looks whether another one was killed.

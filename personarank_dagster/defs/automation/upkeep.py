@@ -18,10 +18,10 @@ from personarank_dagster.defs.automation.jobs import REPORT
 from personarank_dagster.defs.automation.runs import DATA_VERSION_TAG, end_dead_runs
 from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.defs.platform.kept_vectors import retire_vectors, sweep_vectors
+from personarank_dagster.defs.platform.lineage.provenance import checkpoint_folder, current_inputs, provenance
+from personarank_dagster.defs.platform.lineage.snapshots import take_snapshot
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
-from personarank_dagster.defs.platform.provenance import checkpoint_folder, current_inputs, provenance
 from personarank_dagster.defs.platform.resources import ProjectResource
-from personarank_dagster.defs.platform.snapshots import take_snapshot
 from personarank_dagster.storage.scratch import sweep_scratch
 from personarank_dagster.storage.versions import Version, VersionStore
 

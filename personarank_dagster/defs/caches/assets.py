@@ -13,10 +13,11 @@ from personarank_dagster.core.texts import TEMPLATE_VERSION
 from personarank_dagster.defs.caches.build import CacheBuilder
 from personarank_dagster.defs.caches.checks import caches_are_by_one_encoder, checks_of
 from personarank_dagster.defs.caches.pictures import reuse_bars
+from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.declarations import GPU_STEP, graph_asset
-from personarank_dagster.defs.platform.formats import EmbeddingsFormat
+from personarank_dagster.defs.platform.io.formats import EmbeddingsFormat
+from personarank_dagster.defs.platform.lineage.snapshots import CACHE_MODEL, EXTERNAL
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.defs.platform.snapshots import CACHE_MODEL, EXTERNAL
 from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 
@@ -75,6 +76,7 @@ def interaction_cache(
     project: ProjectResource,
     gpu: GpuResource,
     progress: ProgressResource,
+    compute: ComputeResource,
 ) -> dg.MaterializeResult[Any]:
     """Unit fp16 vectors of the liked interactions, and an index with one row per interaction.
 
@@ -82,7 +84,7 @@ def interaction_cache(
     """
     step = Step.of(context, project)
     liked = liked_interactions(histories, min_rating=step.config.train.min_rating)
-    cache, counts = CacheBuilder(step, gpu, progress).interactions(liked, trained_encoder)
+    cache, counts = CacheBuilder(step, gpu, progress, compute).interactions(liked, trained_encoder)
     return step.result(cache, counts, gpu, pictures={"reuse": partial(reuse_bars, counts)})
 
 
@@ -103,6 +105,7 @@ def persona_cache(
     project: ProjectResource,
     gpu: GpuResource,
     progress: ProgressResource,
+    compute: ComputeResource,
 ) -> dg.MaterializeResult[Any]:
     """Unit fp16 vectors of the personas, and an index with one row per persona, item by item.
 
@@ -110,5 +113,5 @@ def persona_cache(
     """
     step = Step.of(context, project)
     by_item = personas.sort("item_id", maintain_order=True)
-    cache, counts = CacheBuilder(step, gpu, progress).personas(by_item, trained_encoder)
+    cache, counts = CacheBuilder(step, gpu, progress, compute).personas(by_item, trained_encoder)
     return step.result(cache, counts, gpu, pictures={"reuse": partial(reuse_bars, counts)})

@@ -1,6 +1,6 @@
 """Build the two caches: by the trained encoder, by another model, or from the files of the public scripts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
 from personarank_dagster.core.encoders import BaseModel, Side
 from personarank_dagster.core.texts import TEMPLATE_VERSION
+from personarank_dagster.defs.platform.compute import ComputeResource, this_machine
 from personarank_dagster.defs.platform.embedder import Embedded, Embedder
+from personarank_dagster.defs.platform.lineage.snapshots import CACHE_MODEL
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource
-from personarank_dagster.defs.platform.snapshots import CACHE_MODEL
 from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.storage.scratch import ScratchFolder
@@ -33,6 +34,7 @@ class CacheBuilder:
     step: Step
     gpu: GpuResource
     progress: ProgressResource
+    compute: ComputeResource = field(default_factory=this_machine)
 
     @property
     def config(self) -> DatasetConfig:
@@ -69,7 +71,7 @@ class CacheBuilder:
         side: Side,
     ) -> Built:
         chosen = self._chosen(trained)
-        embedded = Embedder(self.step, self.gpu, self.progress).embed(texts, chosen.base, side)
+        embedded = Embedder(self.step, self.gpu, self.progress, self.compute).embed(texts, chosen.base, side)
         scratch = ScratchFolder(self.config.data.out_root / "scratch")
         vectors = embedded.mapped(None if chosen.is_base else trained.head(side), scratch)
         # The files are gone with the last use of the mapped vectors.

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from personarank_dagster.defs.platform.io.outputs import Outputs
 from personarank_dagster.defs.platform.kept_vectors import CACHES
-from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.vectors.embeddings import made_with, read_embeddings
 from personarank_dagster.vectors.external_caches import write_external_interactions, write_external_personas
 

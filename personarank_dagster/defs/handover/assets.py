@@ -10,7 +10,7 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import StorageError
 from personarank_dagster.defs.platform.declarations import graph_asset
-from personarank_dagster.defs.platform.formats import TableFormat
+from personarank_dagster.defs.platform.io.formats import TableFormat
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.handover.key_value import HandedOver, connect, hand_over

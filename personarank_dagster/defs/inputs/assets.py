@@ -14,10 +14,10 @@ from personarank_dagster.core.data_checks import ASPECTS_READ, HELD_OUT_ASPECTS
 from personarank_dagster.defs.inputs.checks import checks_of
 from personarank_dagster.defs.inputs.pictures import distributions
 from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset
-from personarank_dagster.defs.platform.formats import TableFormat
+from personarank_dagster.defs.platform.io.formats import TableFormat
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.steps import Step, left_out
-from personarank_dagster.preparation.split import split_of_table
+from personarank_dagster.preparation.reviews.split import split_of_table
 from personarank_dagster.preparation.tables import interactions_of
 from personarank_dagster.raw import ingestion
 from personarank_dagster.raw.files import RawFiles

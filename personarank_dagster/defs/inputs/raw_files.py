@@ -10,10 +10,10 @@ import polars as pl
 
 from personarank_dagster.core.errors import PersonarankError
 from personarank_dagster.defs.platform.declarations import RAW, with_resources
+from personarank_dagster.defs.platform.lineage.snapshots import content_of
 from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.defs.platform.retries import RETRIES
-from personarank_dagster.defs.platform.snapshots import content_of
 
 RAW_DESCRIPTIONS = {
     "persona": "Personas of every item.",

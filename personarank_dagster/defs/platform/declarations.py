@@ -16,7 +16,7 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.configuration.settings import RAW_FILE_KEYS
 from personarank_dagster.core.aspects import ASPECTS_BY_SCHEMA, SchemaName
 from personarank_dagster.defs.platform.columns import COLUMN_SCHEMA, described_by_schema
-from personarank_dagster.defs.platform.formats import OutputFormat
+from personarank_dagster.defs.platform.io.formats import OutputFormat
 from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.retries import RETRIES, retried_if_passing
 

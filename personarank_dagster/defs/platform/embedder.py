@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from personarank_dagster.core.encoders import ENGINE, BaseModel, EncodedTexts, Side
+from personarank_dagster.core.encoders import ENGINE, BaseModel, EncodedTexts, Precision, Side
 from personarank_dagster.core.profiles import FloatArray, IntArray, unit_rows
+from personarank_dagster.defs.platform.compute import ComputeResource, this_machine
+from personarank_dagster.defs.platform.exchanges import exchange_of
 from personarank_dagster.defs.platform.resources import Advance, GpuResource, ProgressResource
 from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.storage.scratch import ScratchFolder
@@ -77,6 +79,7 @@ class Embedder:
     step: Step
     gpu: GpuResource
     progress: ProgressResource
+    compute: ComputeResource = field(default_factory=this_machine)
 
     def by_model(
         self, texts: pl.Series, model: "SentenceTransformer", fingerprint: str, side: Side
@@ -86,6 +89,11 @@ class Embedder:
         base = BaseModel(train.st_path, train.max_len, fingerprint, train.st_revision)
         embedded = self.embed(texts, base, side, loaded=model)
         return embedded.store.vectors(embedded.places).astype(np.float32), embedded.rows
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the vectors."""
+        return self.compute.encoding_precision(self.gpu)
 
     def embed(
         self, texts: pl.Series, base: BaseModel, side: Side, *, loaded: "SentenceTransformer | None" = None
@@ -97,7 +105,7 @@ class Embedder:
         """
         keys = text_keys(texts)
         first, rows = distinct_rows(keys)
-        store = self.step.outputs.vectors(store_name(base, self.gpu))
+        store = self.step.outputs.vectors(store_name(base, self.precision))
         missing = first[store.places(keys[first]) < 0]
         started = time.monotonic()
         if len(missing):
@@ -118,9 +126,15 @@ class Embedder:
         advance: Advance,
         loaded: "SentenceTransformer | None",
     ) -> None:
-        config = self.step.config
+        config, precision = self.step.config, self.precision
+        if cluster := self.compute.cluster():
+            from personarank_dagster.distributed.encoding import EncodingTask, encode_on_ray
+
+            with exchange_of(self.step) as (exchange, _):
+                task = EncodingTask(base, side, store.folder, exchange, precision, cluster.device, cluster.threads)
+                encode_on_ray(texts, keys, task, cluster, advance)
+            return
         devices = self.gpu.torch_devices(config.rerank.num_gpus)
-        precision = self.gpu.encoding_precision()
         if len(devices) > 1:
             from personarank_dagster.encoding.processes import encode_in_processes
 
@@ -140,6 +154,6 @@ class Embedder:
         store.add_texts(texts, keys, encode)
 
 
-def store_name(base: BaseModel, gpu: GpuResource) -> str:
+def store_name(base: BaseModel, precision: Precision) -> str:
     """Name of the store of a model's vectors. Vectors of another precision or engine are other vectors."""
-    return f"{base.fingerprint}-{gpu.encoding_precision()}-{ENGINE}"
+    return f"{base.fingerprint}-{precision}-{ENGINE}"

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from personarank_dagster.core.errors import StorageError
-from personarank_dagster.defs.platform.outputs import Outputs
+from personarank_dagster.defs.platform.io.outputs import Outputs
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.storage.versions import Version
 from personarank_dagster.vectors.embeddings import TEXT_KEYS, made_with, read_embeddings

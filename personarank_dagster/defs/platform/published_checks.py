@@ -15,9 +15,9 @@ from personarank_dagster.core.errors import PersonarankError
 from personarank_dagster.core.quantities import with_units
 from personarank_dagster.core.validation import Limits
 from personarank_dagster.defs.platform.declarations import Check, Found, asset_names, declared, with_resources
+from personarank_dagster.defs.platform.lineage.snapshots import Sight, take_snapshot
 from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
-from personarank_dagster.defs.platform.snapshots import Sight, take_snapshot
 from personarank_dagster.storage.versions import Staged, Version
 
 # For checks of what no device made.
@@ -80,7 +80,7 @@ def newest(project: ProjectResource, partition: str) -> Published:
 
 def data_limits(config: DatasetConfig) -> Limits:
     """What the dataset configures for the checks of its data."""
-    from personarank_dagster.encoding.tokenizer import token_counter
+    from personarank_dagster.encoding.tokens.counter import token_counter
 
     return Limits(
         min_coverage=config.data.min_coverage,

@@ -12,8 +12,8 @@ from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.encoders import Precision
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.platform.io.outputs import Outputs
 from personarank_dagster.defs.platform.mounts import Mount
-from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
 from personarank_dagster.storage.versions import VersionStore
 
@@ -168,19 +168,19 @@ class GpuResource(dg.ConfigurableResource[Any]):
         return "fp32", f"auto: {device} has no bf16"
 
 
-def bounded(gpu: GpuResource) -> dg.ResourceDefinition:
+def bounded(resource: dg.ConfigurableResource[Any], name: str) -> dg.ResourceDefinition:
     """The resource for Definitions: numbers out of bounds are refused when a run is launched.
 
     Dagster's own types of configuration have closed lists but no bounds, and a resource is only built by the first
-    step; what maps the configuration is called at the launch.
+    step; what maps the configuration is called at the launch. Messages say `name`.
     """
-    definition = gpu.get_resource_definition()
+    definition = resource.get_resource_definition()
 
     def within_bounds(config: dict[str, Any]) -> dict[str, Any]:
         try:
-            GpuResource(**config)
+            type(resource)(**config)
         except ValidationError as error:
-            rules = "; ".join(f"gpu.{_broken_rule(one)}" for one in error.errors())
+            rules = "; ".join(f"{name}.{_broken_rule(one)}" for one in error.errors())
             raise dg.DagsterInvalidConfigError(rules, [], config) from None  # type: ignore[no-untyped-call]
         return config
 

@@ -13,11 +13,11 @@ from personarank_dagster.core.errors import InputError
 from personarank_dagster.core.quantities import with_units
 from personarank_dagster.defs.platform.declarations import RAW, Declaration, declared
 from personarank_dagster.defs.platform.figures import Draw, drawn
-from personarank_dagster.defs.platform.outputs import Outputs
-from personarank_dagster.defs.platform.provenance import provenance
+from personarank_dagster.defs.platform.io.outputs import Outputs
+from personarank_dagster.defs.platform.lineage.provenance import provenance
+from personarank_dagster.defs.platform.lineage.snapshots import Sight, Snapshot, check_contents, content_of, model_of
 from personarank_dagster.defs.platform.published_checks import CPU, Published
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
-from personarank_dagster.defs.platform.snapshots import Sight, Snapshot, check_contents, content_of, model_of
 from personarank_dagster.raw.bad_lines import write_quarantine
 from personarank_dagster.raw.files import RawFiles
 from personarank_dagster.storage.manifests import Provenance, Verdict

@@ -8,7 +8,7 @@ from typing import Any
 from personarank_dagster.defs.platform.resources import ProgressResource
 from personarank_dagster.defs.platform.steps import Step
 from personarank_dagster.defs.preparation.questions import Tables, stage_questions
-from personarank_dagster.preparation.split import split_of_table
+from personarank_dagster.preparation.reviews.split import split_of_table
 from personarank_dagster.preparation.stage_runs import Means, Progress, Spent, StageReport, ask_stage
 
 

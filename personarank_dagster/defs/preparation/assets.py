@@ -8,9 +8,9 @@ import polars as pl
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
 from personarank_dagster.defs.platform.declarations import LLM_STEP, bad_row_rules, graph_asset
-from personarank_dagster.defs.platform.formats import TableFormat
+from personarank_dagster.defs.platform.io.formats import TableFormat
+from personarank_dagster.defs.platform.lineage.snapshots import PROMPT
 from personarank_dagster.defs.platform.resources import ProgressResource, ProjectResource
-from personarank_dagster.defs.platform.snapshots import PROMPT
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.preparation.asking import asked, numbers_of
 from personarank_dagster.defs.preparation.checks import checks_of

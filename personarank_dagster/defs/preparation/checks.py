@@ -10,9 +10,9 @@ from personarank_dagster.defs.platform.declarations import Check, Found
 from personarank_dagster.defs.platform.published_checks import Published
 from personarank_dagster.defs.preparation import findings
 from personarank_dagster.defs.preparation.questions import SOURCES, stage_questions
-from personarank_dagster.preparation.evidence import num_held_out
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.split import split_of_table
+from personarank_dagster.preparation.reviews.evidence import num_held_out
+from personarank_dagster.preparation.reviews.split import split_of_table
 from personarank_dagster.preparation.stage_runs import prepare_config
 
 

@@ -7,7 +7,7 @@ import polars as pl
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.preparation.pipeline import Preparation, scope_of
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.split import split_of_table
+from personarank_dagster.preparation.reviews.split import split_of_table
 from personarank_dagster.preparation.stage_runs import prepare_config
 
 Tables = Mapping[str, pl.DataFrame]

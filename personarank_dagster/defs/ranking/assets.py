@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
@@ -12,40 +13,44 @@ import polars as pl
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core import schemas
 from personarank_dagster.core.errors import ContractError, listed_by_name
+from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.declarations import bad_row_rules, graph_asset, no_settings
 from personarank_dagster.defs.platform.figures import Draw
-from personarank_dagster.defs.platform.formats import (
+from personarank_dagster.defs.platform.io.formats import (
     METRICS_JSON,
     MetricsFormat,
     RerankedFormat,
     RerankMetrics,
     TableFormat,
 )
+from personarank_dagster.defs.platform.io.outputs import Outputs
 from personarank_dagster.defs.platform.kept_vectors import CACHES, untrained_tables
-from personarank_dagster.defs.platform.outputs import Outputs
 from personarank_dagster.defs.platform.resources import GpuResource, ProjectResource
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.ranking.checks import list_checks, metric_checks
 from personarank_dagster.defs.ranking.choices import choose_blend
+from personarank_dagster.defs.ranking.engines import ranked_elsewhere
 from personarank_dagster.defs.ranking.examples import example_lists
 from personarank_dagster.defs.ranking.pictures import metric_bars, movement, report_lines
-from personarank_dagster.preparation.split import split_of_table
+from personarank_dagster.preparation.reviews.split import split_of_table
 from personarank_dagster.ranking import metrics
 from personarank_dagster.ranking import ranker as ranking
-from personarank_dagster.ranking.blending import Alpha, measure
+from personarank_dagster.ranking.blending import Alpha, Blend, measure
 from personarank_dagster.ranking.controls import (
     Measure,
     content_places,
     popularity_and_random_places,
     shuffled_places,
 )
-from personarank_dagster.ranking.cross_fitting import learn
+from personarank_dagster.ranking.cross_fitting import LearnedBlend, learn
+from personarank_dagster.ranking.elsewhere import Elsewhere
 from personarank_dagster.ranking.list_metrics import list_metrics
 from personarank_dagster.ranking.ranker import Ranker, VectorTable
 from personarank_dagster.ranking.set_metrics import ORDERS, set_metrics
 from personarank_dagster.ranking.signals import SIGNALS, WITHOUT_PERSONAS, item_counts
 from personarank_dagster.raw import ingestion
 from personarank_dagster.storage.reranked import RERANKED_LINES, spool
+from personarank_dagster.storage.tables import Table
 from personarank_dagster.vectors.embeddings import made_with
 
 
@@ -86,6 +91,7 @@ def reranked_candidates(
     split: pl.DataFrame | None,
     project: ProjectResource,
     gpu: GpuResource,
+    compute: ComputeResource,
 ) -> dg.MaterializeResult[Any]:
     """One row per (user, rank): every candidate list in its new order, with the persona that explains each place.
 
@@ -97,11 +103,12 @@ def reranked_candidates(
     step = Step.of(context, project)
     config = step.config
     check_one_encoder(step)
-    ranker = _ranker(_rules(config), interaction_cache, persona_cache, gpu)
     held_out = None if split is None else split_of_table(split).ground_truth
-    chosen = choose_blend(step, ranker, candidates, histories, held_out)
-    parts = (chosen.blend.rerank(ranker, block) for block in ranking.blocks(candidates))
-    reranked = spool(parts, config.data.out_root / "scratch")
+    rules = _rules(config)
+    with ranked_elsewhere(step, compute, "candidates", k=rules.user_max_k, gamma=rules.gamma) as elsewhere:
+        ranker = _ranker(rules, interaction_cache, persona_cache, gpu, elsewhere)
+        chosen = choose_blend(step, ranker, candidates, histories, held_out)
+        reranked = _reranked(ranker, chosen.blend, candidates, config.data.out_root / "scratch")
     numbers = {
         **ranking.coverage(reranked),
         "user_max_k": config.rerank.user_max_k,
@@ -134,6 +141,7 @@ def rerank_metrics(
     persona_cache: VectorTable,
     project: ProjectResource,
     gpu: GpuResource,
+    compute: ComputeResource,
 ) -> dg.MaterializeResult[Any]:
     """HIT, MRR and NDCG of the candidate order, the reranked order and the controls, for all users and per scenario.
 
@@ -146,22 +154,17 @@ def rerank_metrics(
     reviews = raw.optional("reviews", ingestion.read_reviews, ground_truth=ground_truth)
     interactions = histories.select("user_id", "item_id").collect() if reviews is None else reviews
     rules = msgspec.convert(step.sight.version("reranked_candidates").manifest.provenance.settings, Rules)
-    ranker = _ranker(rules, interaction_cache, persona_cache, gpu)
     ks = step.config.rerank.ks
     ranks = metrics.hit_ranks(reranked_candidates, ground_truth)
     in_the_same_way = rules.measure(histories, max(ks))
-    controls = [
-        shuffled_places(ranker, reranked_candidates, ground_truth, in_the_same_way),
-        content_places(ranker, reranked_candidates, ground_truth, in_the_same_way),
-        popularity_and_random_places(ranker, reranked_candidates, ground_truth, interactions),
-    ]
-    if rules.blend == "learned":
-        without = rules.measure(histories, max(ks), WITHOUT_PERSONAS)
-        controls.append(without(ranker, reranked_candidates, ground_truth).by_user("without_personas"))
+    lists = (reranked_candidates, ground_truth)
+    without = rules.measure(histories, max(ks), WITHOUT_PERSONAS) if rules.blend == "learned" else None
+    with ranked_elsewhere(step, compute, "reranked_candidates", k=rules.user_max_k, gamma=rules.gamma) as elsewhere:
+        ranker = _ranker(rules, interaction_cache, persona_cache, gpu, elsewhere)
+        controls = _controls(ranker, lists, interactions, measured=in_the_same_way, without_personas=without)
     if untrained := _untrained(step):
         baseline = _ranker(rules, untrained[0], untrained[1], gpu)
-        measured = in_the_same_way(baseline, reranked_candidates, ground_truth)
-        controls.append(measured.by_user("untrained"))
+        controls.append(in_the_same_way(baseline, *lists).by_user("untrained"))
     places = metrics.places_by_order(ranks, controls)
     users, scenarios = ranks["user_id"], metrics.scenario_users(interactions, ground_truth)
     others = set_metrics(reranked_candidates, ground_truth, users, ks)
@@ -178,6 +181,25 @@ def rerank_metrics(
     )
     numbers = _metric_numbers(found) | step.set_aside(raw) | left_out(raw.left_out.get("reviews", {}))
     return step.result(found, numbers, gpu, pictures={"metrics": partial(metric_bars, found.table)})
+
+
+def _controls(
+    ranker: Ranker,
+    lists: tuple[pl.LazyFrame, pl.DataFrame],
+    interactions: pl.DataFrame,
+    *,
+    measured: Measure,
+    without_personas: Measure | None,
+) -> list[pl.DataFrame]:
+    """Places of the ground truth in the same lists, in the orders that need no other encoder."""
+    controls = [
+        shuffled_places(ranker, *lists, measured),
+        content_places(ranker, *lists, measured),
+        popularity_and_random_places(ranker, *lists, interactions),
+    ]
+    if without_personas:
+        controls.append(without_personas(ranker, *lists).by_user("without_personas"))
+    return controls
 
 
 @graph_asset(
@@ -279,8 +301,21 @@ def _rules(config: DatasetConfig) -> Rules:
     return Rules(config.rerank.user_max_k, config.train.gamma, config.rerank.alpha, config.rerank.blend)
 
 
-def _ranker(rules: Rules, interactions: VectorTable, personas: VectorTable, gpu: GpuResource) -> Ranker:
-    return Ranker.of(interactions, personas, k=rules.user_max_k, gamma=rules.gamma, scorer=_scorer(gpu))
+def _ranker(
+    rules: Rules,
+    interactions: VectorTable,
+    personas: VectorTable,
+    gpu: GpuResource,
+    elsewhere: Elsewhere | None = None,
+) -> Ranker:
+    k, gamma = rules.user_max_k, rules.gamma
+    return Ranker.of(interactions, personas, k=k, gamma=gamma, scorer=_scorer(gpu), elsewhere=elsewhere)
+
+
+def _reranked(ranker: Ranker, blend: Blend | LearnedBlend, candidates: pl.LazyFrame, scratch: Path) -> Table:
+    if ranker.elsewhere:
+        return ranker.elsewhere.rerank(blend)
+    return spool((blend.rerank(ranker, block) for block in ranking.blocks(candidates)), scratch)
 
 
 def _scorer(gpu: GpuResource) -> Callable[..., ranking.PersonaScores]:

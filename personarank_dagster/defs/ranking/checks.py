@@ -11,7 +11,7 @@ import polars as pl
 
 from personarank_dagster.core.quantities import interval, percent
 from personarank_dagster.defs.platform.declarations import Check, Found
-from personarank_dagster.defs.platform.formats import METRICS_JSON, ORDERS
+from personarank_dagster.defs.platform.io.formats import METRICS_JSON, ORDERS
 from personarank_dagster.defs.platform.published_checks import Published
 from personarank_dagster.ranking import metrics
 from personarank_dagster.storage.reranked import RERANKED_LINES, read_reranked_lines

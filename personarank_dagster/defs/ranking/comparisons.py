@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from personarank_dagster.core.errors import InputError, StorageError
-from personarank_dagster.defs.platform.formats import PLACES
+from personarank_dagster.defs.platform.io.formats import PLACES
 from personarank_dagster.defs.platform.resources import ProjectResource
 from personarank_dagster.ranking.metrics import holm, lifts, metrics_at
 from personarank_dagster.storage.tables import TABLE

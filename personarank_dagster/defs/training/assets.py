@@ -9,12 +9,13 @@ import polars as pl
 
 from personarank_dagster.configuration.dataset import DatasetConfig
 from personarank_dagster.core.texts import TEMPLATE_VERSION
+from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.declarations import GPU_STEP, graph_asset
 from personarank_dagster.defs.platform.embedder import Embedder
-from personarank_dagster.defs.platform.formats import EncoderFormat
-from personarank_dagster.defs.platform.provenance import checkpoint_folder
+from personarank_dagster.defs.platform.io.formats import EncoderFormat
+from personarank_dagster.defs.platform.lineage.provenance import checkpoint_folder
+from personarank_dagster.defs.platform.lineage.snapshots import BASE_MODEL
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.defs.platform.snapshots import BASE_MODEL
 from personarank_dagster.defs.platform.steps import Step, left_out
 from personarank_dagster.defs.training.checks import encoder_checks
 from personarank_dagster.defs.training.pictures import training_curves
@@ -52,6 +53,7 @@ def trained_encoder(
     project: ProjectResource,
     gpu: GpuResource,
     progress: ProgressResource,
+    compute: ComputeResource,
 ) -> dg.MaterializeResult[Any]:
     """The encoder that puts profiles and personas into one space: a sentence-transformers directory.
 
@@ -66,7 +68,13 @@ def trained_encoder(
     folder = checkpoint_folder(step.snapshot, step.made_from(), means.device, means.precision)
     with resumable_folder(*folder) as checkpoints:
         trained, skipped = train(
-            context, config, tables, prepared, Embedder(step, gpu, progress), means=means, checkpoints=checkpoints
+            context,
+            config,
+            tables,
+            prepared,
+            Embedder(step, gpu, progress, compute),
+            means=means,
+            checkpoints=checkpoints,
         )
         record = trained.record()
         used = gpu.description() | {"devices": means.processes, "training_precision": means.precision}

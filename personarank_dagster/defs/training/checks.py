@@ -148,7 +148,7 @@ def beats(base: Mapping[str, float], final: Mapping[str, float]) -> Found:
 
 def encoder_reads_whole_texts(subject: EncoderSubject) -> Found:
     """At most 5 % of the texts, of a sample of both kinds, have more tokens than the encoder reads (`max_len`)."""
-    from personarank_dagster.encoding.tokenizer import token_counter
+    from personarank_dagster.encoding.tokens.counter import token_counter
 
     encoder = subject.encoder
     counter = token_counter(str(encoder.path))

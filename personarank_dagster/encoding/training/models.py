@@ -16,7 +16,7 @@ from personarank_dagster.core.encoders import Precision, Side
 from personarank_dagster.core.profiles import FloatArray, IntArray
 from personarank_dagster.encoding.devices import training_precision
 from personarank_dagster.encoding.encoder import encode
-from personarank_dagster.encoding.token_batches import text_reader, token_table
+from personarank_dagster.encoding.tokens.batches import text_reader, token_table
 from personarank_dagster.encoding.training import loss
 from personarank_dagster.encoding.training.activations import Activations
 from personarank_dagster.encoding.training.batches import TrainingData

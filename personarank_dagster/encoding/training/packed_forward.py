@@ -16,7 +16,7 @@ from personarank_dagster.core.profiles import IntArray
 from personarank_dagster.encoding.attention import Layout, attention_for, to_device
 from personarank_dagster.encoding.engine import MIN_COSINE, PROBES
 from personarank_dagster.encoding.packed import FIRST_POSITION, is_known, pooled
-from personarank_dagster.encoding.token_batches import text_reader
+from personarank_dagster.encoding.tokens.batches import text_reader
 
 
 class PackedForward:

@@ -9,10 +9,10 @@ import httpx
 import msgspec
 
 from personarank_dagster.core.errors import ConfigError
-from personarank_dagster.preparation.asking import Rules, check_finished
 from personarank_dagster.preparation.batches.open_batches import OpenBatch, OpenBatches
+from personarank_dagster.preparation.client.asking import Rules, check_finished
+from personarank_dagster.preparation.client.server import PASSING, Completion, Server, most_tokens
 from personarank_dagster.preparation.questions import BadAnswerError, Question, checked
-from personarank_dagster.preparation.server import PASSING, Completion, Server, most_tokens
 
 ENDED = {"completed", "failed", "expired", "cancelled"}
 # Of one batch; servers take some more.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from personarank_dagster.preparation.kept_answers import KeptAnswers
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers
 
 SCHEMA = """
 create table if not exists batches (name text primary key, stage text not null, id text);

@@ -8,10 +8,10 @@ from msgspec import Meta
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
-from personarank_dagster.preparation.evidence import UNSENT, Limits, as_data, sampled
 from personarank_dagster.preparation.prompt_files import Prompt
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.split import TrainingReviews
+from personarank_dagster.preparation.reviews.evidence import UNSENT, Limits, as_data, sampled
+from personarank_dagster.preparation.reviews.split import TrainingReviews
 
 STAGE = "item_personas"
 

@@ -10,10 +10,10 @@ from msgspec import Meta
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
-from personarank_dagster.preparation.evidence import UNSENT, Limits, as_data, safe_text, sampled
 from personarank_dagster.preparation.prompt_files import Prompt
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.split import Split
+from personarank_dagster.preparation.reviews.evidence import UNSENT, Limits, as_data, safe_text, sampled
+from personarank_dagster.preparation.reviews.split import Split
 
 STAGE = "persona_selections"
 

@@ -7,10 +7,10 @@ import polars as pl
 
 from personarank_dagster.core import schemas
 from personarank_dagster.core.aspects import SchemaName, aspect_columns
-from personarank_dagster.preparation.evidence import Limits, as_data, num_cut, safe_text
 from personarank_dagster.preparation.prompt_files import Prompt
 from personarank_dagster.preparation.questions import Question
-from personarank_dagster.preparation.split import TrainingReviews
+from personarank_dagster.preparation.reviews.evidence import Limits, as_data, num_cut, safe_text
+from personarank_dagster.preparation.reviews.split import TrainingReviews
 from personarank_dagster.preparation.stages.item_summaries import review_texts
 
 STAGE = "review_aspects"

@@ -17,8 +17,8 @@ from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import execute, plan_run
 from personarank_dagster.defs.automation.sensors import raw_files_sensor
 from personarank_dagster.defs.inputs.raw_files import raw_files
+from personarank_dagster.defs.platform.lineage.snapshots import take_snapshot
 from personarank_dagster.defs.platform.partitions import UNPARTITIONED
-from personarank_dagster.defs.platform.snapshots import take_snapshot
 from personarank_dagster.serving.reranker import Reranker
 from tests.object_store import object_store
 from tests.workspace import copy_sample

@@ -18,8 +18,8 @@ from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation import runs
 from personarank_dagster.defs.automation.runs import Outcome, execute, observe_raw_files, plan_run
 from personarank_dagster.defs.inputs.raw_files import raw_files
-from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
-from personarank_dagster.defs.platform.snapshots import content_of
+from personarank_dagster.defs.platform.lineage.run_tags import PROCESS_TAG
+from personarank_dagster.defs.platform.lineage.snapshots import content_of
 from personarank_dagster.raw import ingestion
 from personarank_dagster.raw.bad_lines import ReadRules
 from tests.workspace import copy_sample

@@ -33,9 +33,9 @@ from personarank_dagster.defs.automation.schedules import (
 )
 from personarank_dagster.defs.automation.sensors import raw_files_sensor
 from personarank_dagster.defs.platform.declarations import asset_names
-from personarank_dagster.defs.platform.provenance import provenance
-from personarank_dagster.defs.platform.run_tags import FINGERPRINT_TAG, PROCESS_TAG
-from personarank_dagster.defs.platform.snapshots import take_snapshot
+from personarank_dagster.defs.platform.lineage.provenance import provenance
+from personarank_dagster.defs.platform.lineage.run_tags import FINGERPRINT_TAG, PROCESS_TAG
+from personarank_dagster.defs.platform.lineage.snapshots import take_snapshot
 from tests.workspace import copy_sample
 
 INPUTS = ["ground_truth", "histories", "personas", "candidates", "selected_personas"]

@@ -21,8 +21,8 @@ from personarank_dagster.defs.caches.checks import CacheSubject, matches_its_enc
 from personarank_dagster.defs.caches.export import export_caches
 from personarank_dagster.defs.graph import all_checks
 from personarank_dagster.defs.platform.kept_vectors import untrained_tables
+from personarank_dagster.defs.platform.lineage.snapshots import Sight, take_snapshot
 from personarank_dagster.defs.platform.resources import GpuResource
-from personarank_dagster.defs.platform.snapshots import Sight, take_snapshot
 from personarank_dagster.defs.training.checks import encoder_checks
 from personarank_dagster.ranking.ranker import VectorTable
 from personarank_dagster.sample.files import write_sample_files
@@ -33,6 +33,8 @@ from tests.tiny_models import write_tiny_model
 
 ROOT = Path(__file__).parents[3]
 CACHES = ("interaction_cache", "persona_cache")
+# Drawing takes longer than encoding here, and nobody looks.
+NO_PICTURES = ("personarank_dagster.defs.platform.figures.COLUMN", -1)
 ALL_CACHES = "+interaction_cache,+persona_cache"
 
 
@@ -52,6 +54,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     edit(folder, "train.yaml", "max_steps: 400", "max_steps: 5")
     with pytest.MonkeyPatch.context() as patch, dg.instance_for_test() as instance:
         patch.setenv("PERSONARANK_CONFIG_DIR", str(folder / "configs"))
+        patch.setattr(*NO_PICTURES)
         assert Workspace(folder, instance).run("+reranked_candidates").failures == {}
     return folder
 
@@ -93,6 +96,7 @@ def workspace(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         shutil.copytree(source / name, tmp_path / name, symlinks=True)
     monkeypatch.setenv("PERSONARANK_CONFIG_DIR", str(tmp_path / "configs"))
     monkeypatch.delenv("PERSONARANK_OUT_ROOT", raising=False)
+    monkeypatch.setattr(*NO_PICTURES)
     with dg.instance_for_test() as instance:
         yield Workspace(tmp_path, instance)
 

@@ -18,7 +18,7 @@ from tests.workspace import ROOT
 PROGRAM = """
 import sys, time
 import dagster as dg
-from personarank_dagster.defs.platform.run_tags import PROCESS_TAG
+from personarank_dagster.defs.platform.lineage.run_tags import PROCESS_TAG
 from personarank_dagster.storage.process_identity import this_process
 
 @dg.asset(pool="gpu")

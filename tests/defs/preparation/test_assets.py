@@ -1,6 +1,7 @@
 """The preparation as assets, asked of the stand-in, on a handful of raw reviews."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -38,6 +39,32 @@ def run(instance: dg.DagsterInstance) -> Outcome:
     return execute(defs, plan_run(defs, project, "amazon", select=MADE), instance)
 
 
+@dataclass(frozen=True)
+class Made:
+    """A folder with such a dataset, and the instance with one run of it."""
+
+    folder: Path
+    instance: dg.DagsterInstance
+    outcome: Outcome
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    folder = tmp_path_factory.mktemp("made")
+    with dg.instance_for_test() as instance:
+        with pytest.MonkeyPatch.context() as patch, served(patch, StandIn()):
+            patch.setenv("PERSONARANK_CONFIG_DIR", str(dataset(folder, name="amazon")))
+            outcome = run(instance)
+        yield Made(folder, instance, outcome)
+
+
+@pytest.fixture
+def made(first_run: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
+    """The same for all tests that look at what was made."""
+    monkeypatch.setenv("PERSONARANK_CONFIG_DIR", str(first_run.folder / "configs"))
+    return first_run
+
+
 def table(asset: str) -> pl.DataFrame:
     outputs = project.outputs("amazon")
     return outputs.format(asset).read(outputs.versions(asset).current().directory)
@@ -47,10 +74,9 @@ def numbers(asset: str) -> dict[str, float]:
     return project.versions(asset, "amazon").current().manifest.details
 
 
-def test_every_table_of_the_graph_is_made_of_raw_reviews(instance: dg.DagsterInstance, server: StandIn) -> None:
-    outcome = run(instance)
-    assert outcome.failures == {}
-    assert {one.name for one in outcome.checks if one.result == "fail"} == set()
+def test_every_table_of_the_graph_is_made_of_raw_reviews(made: Made) -> None:
+    assert made.outcome.failures == {}
+    assert {one.name for one in made.outcome.checks if one.result == "fail"} == set()
     assert table("personas").equals(table("item_personas").select(*schemas.PERSONAS))
     assert table("histories").height == 16
     assert set(table("ground_truth").rows()) == {(f"user-{user}", f"item-{(user + 4) % 6}") for user in range(4)}
@@ -61,23 +87,22 @@ def test_every_table_of_the_graph_is_made_of_raw_reviews(instance: dg.DagsterIns
     assert rests_on.keys() == set(table("personas")["unique_persona_id"])
 
 
-def test_what_was_used_is_metadata_of_the_run_and_of_all_runs(instance: dg.DagsterInstance, server: StandIn) -> None:
-    run(instance)
+def test_what_was_used_is_metadata_of_the_run_and_of_all_runs(made: Made, server: StandIn) -> None:
     first = numbers("item_personas")
     assert (first["questions"], first["calls"], first["failed_attempts"], first["set_aside"]) == (6, 6, 0, 0)
     assert first["tokens_in"] == first["tokens_in_in_all"] > 0
-    execute(defs, plan_run(defs, project, "amazon", select="item_personas", force=True), instance)
+    execute(defs, plan_run(defs, project, "amazon", select="item_personas", force=True), made.instance)
     again = numbers("item_personas")
     assert (again["kept"], again["calls"], again["calls_in_all"]) == (6, 0, 6)
 
 
-def test_a_changed_prompt_makes_its_asset_and_what_follows_stale(
-    instance: dg.DagsterInstance, server: StandIn, tmp_path: Path
-) -> None:
-    run(instance)
-    (tmp_path / "persona_selections.md").write_text("Choose a persona, with a reason.")
-    (tmp_path / "configs" / "amazon" / "prepare.yaml").write_text(f"{SETTINGS}prompts: ../..\n")
-    assert plan_run(defs, project, "amazon", select=MADE).reasons == {
+def test_a_changed_prompt_makes_its_asset_and_what_follows_stale(made: Made) -> None:
+    (made.folder / "persona_selections.md").write_text("Choose a persona, with a reason.")
+    settings = made.folder / "configs" / "amazon" / "prepare.yaml"
+    settings.write_text(f"{SETTINGS}prompts: ../..\n")
+    reasons = plan_run(defs, project, "amazon", select=MADE).reasons
+    settings.write_text(SETTINGS)
+    assert reasons == {
         "persona_selections": "prompt/persona_selections changed",
         "selected_personas": "after persona_selections",
     }
@@ -110,10 +135,7 @@ def test_a_dataset_with_prepared_files_is_not_asked_about_where_all_assets_are_l
     assert table("personas").height > 0
 
 
-def test_what_is_exported_is_read_back_as_the_same_tables(
-    instance: dg.DagsterInstance, server: StandIn, tmp_path: Path
-) -> None:
-    run(instance)
+def test_what_is_exported_is_read_back_as_the_same_tables(made: Made, tmp_path: Path) -> None:
     files = {path.name: path for path in export_prepared("amazon", tmp_path / "exported")}
     personas = ingestion.read_personas(files["3.5_persona_with_summary.jsonl"]).frame
     assert personas.equals(table("personas"))

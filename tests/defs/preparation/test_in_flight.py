@@ -14,8 +14,8 @@ from personarank_dagster.definitions import defs, project
 from personarank_dagster.defs.automation.runs import execute, plan_run
 from personarank_dagster.defs.platform.declarations import asset_names
 from personarank_dagster.preparation import stage_runs
-from personarank_dagster.preparation.kept_answers import KeptAnswers
-from personarank_dagster.preparation.pace import Pace
+from personarank_dagster.preparation.client.kept_answers import KeptAnswers
+from personarank_dagster.preparation.client.pace import Pace
 from personarank_dagster.preparation.stand_in import StandIn
 from tests.preparation.test_run import SETTINGS, dataset, served
 

@@ -1,7 +1,7 @@
 import polars as pl
 
 from personarank_dagster.core import schemas
-from personarank_dagster.defs.platform.formats import RerankMetrics
+from personarank_dagster.defs.platform.io.formats import RerankMetrics
 from personarank_dagster.defs.ranking.assets import _metric_numbers
 from personarank_dagster.ranking.metrics import Coverage
 

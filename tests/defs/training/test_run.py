@@ -14,7 +14,7 @@ import pytest
 from personarank_dagster.defs.platform.figures import picture
 from personarank_dagster.defs.training.pictures import training_curves
 from personarank_dagster.defs.training.run import first_error, observer, training_metadata
-from tests.killable import TinyWorkspace, edit, sight
+from tests.killable import NO_PICTURES, TinyWorkspace, edit, sight
 
 TRAINED = ("run", "--partition", "amazon", "--select", "+trained_encoder")
 
@@ -30,7 +30,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> TinyWorkspace:
 def test_a_failing_rank_fails_the_asset_with_its_own_error(workspace: TinyWorkspace) -> None:
     train_yaml = workspace.folder / "configs/amazon/train.yaml"
     edit(train_yaml, {"max_len: 32": "max_len: 65"})
-    ended = workspace.call(*TRAINED)
+    ended = workspace.call(*TRAINED, constants=NO_PICTURES)
     edit(train_yaml, {"max_len: 65": "max_len: 32"})
     assert ended.code == 1
     assert re.search(r"rank [01] failed: EncoderError: max_len must be at most 64 for .*, got 65", ended.output)
@@ -38,11 +38,11 @@ def test_a_failing_rank_fails_the_asset_with_its_own_error(workspace: TinyWorksp
 
 def test_ranks_do_not_outlive_a_killed_parent_and_the_next_run_continues(workspace: TinyWorkspace) -> None:
     written = sight(workspace.folder, "outputs/amazon/staging/trained_encoder-*/checkpoint-*/whole")
-    assert workspace.call(*TRAINED, moment=written).code == -signal.SIGKILL
+    assert workspace.call(*TRAINED, moment=written, constants=NO_PICTURES).code == -signal.SIGKILL
     started = [one for one in psutil.process_iter(["cmdline"]) if str(workspace.folder) in str(one.info["cmdline"])]
     ranks = [one for one in started if "personarank_dagster.encoding.train" in one.info["cmdline"]]
     assert psutil.wait_procs(ranks, timeout=30)[1] == []
-    ended = workspace.call(*TRAINED)
+    ended = workspace.call(*TRAINED, constants=NO_PICTURES)
     assert ended.code == 0, ended.output
     encoder = workspace.folder / "outputs/amazon/train"
     record = msgspec.json.decode((encoder / "training.json").read_bytes())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from personarank_dagster.core.profiles import IntArray
 from personarank_dagster.encoding.encoder import load_model
-from personarank_dagster.encoding.token_batches import text_reader, token_table
+from personarank_dagster.encoding.tokens.batches import text_reader, token_table
 from personarank_dagster.encoding.training import packed_forward as forwards
 from personarank_dagster.encoding.training.packed_forward import PackedForward, packed_forward
 

@@ -1,0 +1,1 @@
+"""Outputs as Dagster reads and writes them: their formats, their places, the IO manager."""

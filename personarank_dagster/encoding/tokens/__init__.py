@@ -1,0 +1,1 @@
+"""Texts as the token ids that a model reads, and batches of them."""

@@ -1,0 +1,1 @@
+"""Two orders compared on users: who gets which, and what was shown."""

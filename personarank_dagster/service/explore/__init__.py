@@ -1,0 +1,1 @@
+"""The page to look at lists, and what it shows."""
