@@ -3,11 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 3000
 EXPLORE_PORT ?= 8080
+# What test-lowest and test-newest install and run, and which package the newest leaves as constraints.txt has it.
+EVERYTHING := demo,dev,dg,s3,redis,postgres,kubernetes,retriever
+TESTS ?= tests
+HOLD ?= torch
 
 # That of this folder, whatever the shell says.
 unexport DAGSTER_HOME
 
-.PHONY: install demo demo-reviews local-llm test suite check dist fuzz torture ui explore docs-check bench bench-gpu clean
+.PHONY: install demo demo-reviews local-llm test suite test-lowest test-newest check dist fuzz torture ui explore docs-check bench bench-gpu clean
 
 # Not compiled: of 24,000 modules a quarter is ever loaded, and each is compiled then.
 install: .venv/installed
@@ -46,6 +50,22 @@ test: check suite
 # Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
 suite: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The same tests with the oldest versions that hold, and with the newest that there are; TESTS=tests/raw for some of
+# them. PyPI's newest torch brings gigabytes for GPUs, so it stays as it is unless HOLD is empty. Old versions are
+# warned of, which counts for nothing; what the newest deprecate is an error, as everywhere.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[$(EVERYTHING)]'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  -W ignore::DeprecationWarning $(TESTS)
+
+test-newest:
+	$(PYTHON) -m venv .venv-newest
+	grep '^$(HOLD)==' constraints.txt > .venv-newest/held.txt || true
+	.venv-newest/bin/pip install --quiet --upgrade --upgrade-strategy eager --constraint .venv-newest/held.txt \
+	  --editable '.[$(EVERYTHING)]'
+	OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: install
 	$(BIN)/ruff format --check
@@ -97,4 +117,4 @@ dist:
 	cd outputs/dist && env -u DAGSTER_HOME bin/personarank demo
 
 clean:
-	rm -rf .venv .dagster outputs dist
+	rm -rf .venv .venv-lowest .venv-newest .dagster outputs dist

@@ -2,7 +2,12 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from personarank_dagster import __version__
 from tests.workspace import ROOT
@@ -11,6 +16,20 @@ from tests.workspace import ROOT
 def pinned() -> set[str]:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return {re.split("[=;]", line)[0].strip() for line in lines if line and not line.startswith("#")}
+
+
+def test_the_oldest_versions_that_are_tested_are_those_that_are_allowed() -> None:
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    tested = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    named = [
+        *project["dependencies"],
+        *(one for name in extras if name not in ("dev", "local-llm", "ray") for one in extras[name]),
+    ]
+    for one in map(Requirement, named):
+        floor = next(part.version for part in one.specifier if part.operator in (">=", "=="))
+        assert Version(tested[canonicalize_name(one.name)]) == Version(floor), one.name
 
 
 def test_the_changelog_is_of_this_version() -> None:

@@ -53,9 +53,9 @@ def _use_options(context: click.Context) -> None:
 @_offered
 def partitions(_context: click.Context) -> Iterator[str]:
     """Names of the datasets."""
-    from personarank_dagster.configuration.dataset import config_dir, dataset_names
+    from personarank_dagster.component.datasets_here import datasets_here
 
-    yield from dataset_names(config_dir())
+    yield from datasets_here().names()
 
 
 @_offered

@@ -64,10 +64,10 @@ def choose_root(configs: Path | None, out_root: str | None) -> None:
 def use_instance(of_project: Root) -> None:
     """Set $DAGSTER_HOME: the project's, or that of the chosen root where it is another one, which is made.
 
-    Raises ConfigError where there is no project.
+    That of a component of the project is none of its own. Raises ConfigError where there is no project.
     """
-    home = _project_home()
-    if chosen_root() != of_project:
+    home, chosen = _project_home(), chosen_root()
+    if chosen != of_project and chosen not in _roots_of_components():
         home = _own_home(home)
     os.environ[HOME_VARIABLE] = str(home)
 
@@ -106,6 +106,12 @@ def _own_home(project: Path) -> Path:
             f"{home}: the Dagster instance of this --out-root cannot be written: {error.strerror}; make it writable"
         ) from error
     return home
+
+
+def _roots_of_components() -> list[Root]:
+    from personarank_dagster.component.projects import mounts_of
+
+    return [Root(os.path.realpath(mount.datasets_folder)) for mount in mounts_of(Path.cwd())]
 
 
 def _words(address: str | None) -> list[str]:

@@ -65,13 +65,14 @@ def serve_command(
     **options: Any,
 ) -> None:
     """Rerank over HTTP, from what is published, without Dagster; `GET /` is a page to look at lists."""
+    from personarank_dagster.component.datasets_here import datasets_here
     from personarank_dagster.service.command import places
     from personarank_dagster.service.processes.server import serve
     from personarank_dagster.service.settings import Limits, Settings, read_token
 
     limits = Limits(max_body_kb << 10, max_candidates, in_flight=max_in_flight, seconds=timeout)
     token = read_token(token_file) if token_file else None
-    serve(Settings(token=token, limits=limits, **options), places(datasets))
+    serve(Settings(token=token, limits=limits, **options), places(datasets_here(), datasets))
 
 
 @click.command(name="llm-stand-in")

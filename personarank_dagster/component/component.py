@@ -112,7 +112,6 @@ class PersonaRankComponent(dg.Component, dg.Model, dg.Resolvable):
             description="Reranks lists of candidates by personas that a language model wrote, and measures the gain.",
             owners=[*OWNERS],
             tags=["recommendation", "ranking"],
-            produces=["asset", "asset_check", "job", "schedule", "sensor", "resource"],
         )
 
     @property

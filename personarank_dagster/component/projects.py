@@ -3,12 +3,12 @@
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from personarank_dagster.component.project_files import mentions_component, project_table
 from personarank_dagster.configuration.dataset import CONFIG_DIR_VARIABLE
 from personarank_dagster.configuration.out_roots import OUT_ROOT_VARIABLE, Override
 from personarank_dagster.core.errors import ConfigError
@@ -17,8 +17,6 @@ from personarank_dagster.defs.platform.mounts import Mount
 if TYPE_CHECKING:
     from personarank_dagster.component.component import PersonaRankComponent
 
-COMPONENT = "PersonaRankComponent"
-
 
 def mount_here() -> Mount:
     """The graph that commands in this folder mean: that of the project's component, else of its configs.
@@ -26,7 +24,7 @@ def mount_here() -> Mount:
     $PERSONARANK_CONFIG_DIR chooses one of several components, or datasets that belong to none; $PERSONARANK_OUT_ROOT
     counts before what the component says. Raises ConfigError if there are several and none is chosen.
     """
-    mounts, chosen = _mounts(Path.cwd()), os.environ.get(CONFIG_DIR_VARIABLE)
+    mounts, chosen = mounts_of(Path.cwd()), os.environ.get(CONFIG_DIR_VARIABLE)
     if chosen:
         mounts = [one for one in mounts if one.folder == Path(chosen).absolute()]
     if len(mounts) > 1:
@@ -38,30 +36,15 @@ def mount_here() -> Mount:
     return replace(mount, override=Override.of_environment()) if os.environ.get(OUT_ROOT_VARIABLE) else mount
 
 
-def _mounts(folder: Path) -> list[Mount]:
-    project = _project(folder)
-    module = project.get("root_module")
-    if not module or not _mentions_component(folder, module):
+def mounts_of(folder: Path) -> list[Mount]:
+    """The graphs of a project's components; none where the folder is no project."""
+    if not mentions_component(folder):
         return []
+    project = project_table(folder)
+    module = project["root_module"]
     location = project.get("code_location_name") or folder.name
     target = project.get("code_location_target_module") or f"{module}.definitions"
     return [replace(one.mount, location=location, module=target) for one in _components(folder)]
-
-
-def _project(folder: Path) -> dict[str, Any]:
-    """The table of `dg` in pyproject.toml; {} where there is none."""
-    try:
-        settings = tomllib.loads((folder / "pyproject.toml").read_text())
-    except (OSError, tomllib.TOMLDecodeError):
-        return {}
-    project = settings.get("tool", {}).get("dg", {}).get("project", {})
-    return dict(project) if isinstance(project, dict) else {}
-
-
-def _mentions_component(folder: Path, module: str) -> bool:
-    """Whether to load the project's components at all, which takes a second."""
-    roots = [folder / part / module.replace(".", "/") for part in ("", "src")]
-    return any(COMPONENT in path.read_text() for root in roots for path in root.rglob("defs.y*ml"))
 
 
 def _components(folder: Path) -> "Sequence[PersonaRankComponent]":

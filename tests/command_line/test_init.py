@@ -1,5 +1,7 @@
 """Projects that `personarank init` writes, and the graph that commands in them mean."""
 
+import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from personarank_dagster.command_line.cli import main
+from personarank_dagster.command_line.instances import Root, use_instance
+from personarank_dagster.component.datasets_here import datasets_here
 from personarank_dagster.component.projects import as_module, mount_here
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.service.command import places
 from tests.forked import personarank
 
 
@@ -46,14 +51,47 @@ def test_commands_in_a_project_mean_its_component(project: Path, monkeypatch: py
     assert mount_here().key_prefix == ()
 
 
+@pytest.fixture
+def another(project: Path) -> Path:
+    """The datasets of a second component of the project."""
+    defs = project / "shop_1/defs/other/defs.yaml"
+    defs.parent.mkdir()
+    defs.write_text(f"type: personarank_dagster.PersonaRankComponent\nattributes: {{config_dir: {project}/more}}\n")
+    return project / "more"
+
+
+@pytest.mark.usefixtures("another")
 def test_of_several_components_one_must_be_chosen(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = project / "shop_1/defs/other/defs.yaml"
-    other.parent.mkdir()
-    other.write_text(f"type: personarank_dagster.PersonaRankComponent\nattributes: {{config_dir: {project}/more}}\n")
     with pytest.raises(ConfigError, match=r"here are several; choose by --config-dir one of .*configs, .*more"):
         mount_here()
     monkeypatch.setenv("PERSONARANK_CONFIG_DIR", str(project / "configs"))
     assert mount_here().key_prefix == ("search", "films")
+
+
+def test_runs_of_a_component_that_was_chosen_are_in_the_instance_of_the_project(
+    project: Path, another: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERSONARANK_CONFIG_DIR", str(another))
+    for place, home in (("", project), ("tried", project / "tried/more/.dagster/more")):
+        monkeypatch.setenv("PERSONARANK_OUT_ROOT", place)
+        monkeypatch.setenv("DAGSTER_HOME", "")
+        use_instance(Root(str(project / "configs")))
+        assert os.environ["DAGSTER_HOME"] == str(home)
+
+
+def test_commands_without_dagster_read_the_component_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "configs").rename(project / "settings")
+    defs = project / "shop_1/defs/personarank/defs.yaml"
+    more = "  out_root: '{{ context.project_root }}/made'\n  raw_assets: {loo_history: [warehouse, histories]}\n"
+    defs.write_text(defs.read_text().replace("}}/configs", "}}/settings") + more)
+    data = project / "settings/films/data.yaml"
+    data.write_text(re.sub(r"^loo_history.*\n", "", data.read_text(), flags=re.MULTILINE))
+    with pytest.raises(ConfigError, match=f"{project}/settings: no dataset has outputs yet"):
+        places(datasets_here(), [])
+    (place,) = places(datasets_here(), ["films"])
+    assert place.folder == project / "made" / "films"
+    monkeypatch.setenv("PERSONARANK_OUT_ROOT", str(project / "elsewhere"))
+    assert datasets_here().load("films").data.out_root == project / "elsewhere" / "films"
 
 
 def test_nothing_that_is_there_is_written_over(project: Path) -> None:

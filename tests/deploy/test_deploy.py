@@ -119,3 +119,11 @@ def test_the_image_copies_what_is_there_and_installs_extras_that_exist() -> None
     (extras,) = re.findall(r"\.\[([\w,]+)\]", "\n".join(lines))
     declared = (ROOT / "pyproject.toml").read_text()
     assert all(re.search(rf"^{extra} = \[", declared, re.MULTILINE) for extra in extras.split(","))
+
+
+def test_the_image_copies_what_the_package_links_to_before_it_is_installed() -> None:
+    before = (DEPLOY / "Dockerfile").read_text().split("RUN pip install")[0]
+    copied = [ROOT / word for line in before.splitlines() if line.startswith("COPY") for word in line.split()[1:-1]]
+    links = [path.resolve() for path in (ROOT / "personarank_dagster").rglob("*") if path.is_symlink()]
+    assert links
+    assert all(any(link.is_relative_to(place) for place in copied) for link in links)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from personarank_dagster.configuration.dataset import DatasetConfig, config_dir, dataset_names, load_dataset
+from personarank_dagster.configuration.dataset import DatasetConfig, config_dir, dataset_names
+from personarank_dagster.configuration.dataset_folder import DatasetFolder
 from personarank_dagster.configuration.out_roots import OutRoot, Override, shared_out_root
 
 # The code location of the UI, and what it loads, where the graph stands in no project of others.
@@ -58,9 +59,14 @@ class Mount:
         """Names of the partitions."""
         return list(self.partitions.get_partition_keys())
 
+    @property
+    def dataset_folder(self) -> DatasetFolder:
+        """The folder of the datasets, with all that is needed to read them."""
+        return DatasetFolder(self.datasets_folder, self.override, tuple(self.raw_assets))
+
     def dataset(self, name: str) -> DatasetConfig:
         """Configuration of one dataset, read anew."""
-        return load_dataset(self.datasets_folder, name, self.override, given=[*self.raw_assets])
+        return self.dataset_folder.load(name)
 
     def shared_outputs(self) -> OutRoot:
         """Where outputs go that belong to no dataset."""
