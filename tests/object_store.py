@@ -27,11 +27,16 @@ def object_store() -> Iterator[str]:
     os.environ.update(settings)
     # Those of an earlier server keep its address.
     S3FileSystem.clear_instance_cache()
-    request = urllib.request.Request(f"{settings['AWS_ENDPOINT_URL']}/bucket", method="PUT")
-    urllib.request.urlopen(request).close()
+    # Servers of one process share their objects, so those of an earlier test go first.
+    _ask("POST", f"{settings['AWS_ENDPOINT_URL']}/moto-api/reset")
+    _ask("PUT", f"{settings['AWS_ENDPOINT_URL']}/bucket")
     try:
         yield BUCKET
     finally:
         os.environ.clear()
         os.environ.update(before)
         server.stop()
+
+
+def _ask(method: str, address: str) -> None:
+    urllib.request.urlopen(urllib.request.Request(address, method=method)).close()

@@ -8,8 +8,11 @@ import pytest
 
 from personarank_dagster.configuration.settings import TrainConfig
 from personarank_dagster.core.errors import ConfigError
+from personarank_dagster.defs.platform.compute import ComputeResource
 from personarank_dagster.defs.platform.resources import GpuResource, ProgressResource
 from personarank_dagster.defs.training.run import TrainingMeans
+
+HERE = ComputeResource(engine="local", actors=0, cpus_per_actor=1.0, gpus_per_actor=0.0)
 
 
 def gpu(**settings: object) -> GpuResource:
@@ -70,12 +73,12 @@ def test_num_gpus_is_bounded_by_what_the_resource_allows(monkeypatch: pytest.Mon
     has_cuda(monkeypatch, devices=4)
     config = TrainConfig(st_path="m", tune="full", num_gpus=3)
     assert gpu(devices=0).torch_devices(3) == ["cuda:0", "cuda:1", "cuda:2"]
-    assert TrainingMeans.of(gpu(devices=0), config).processes == 3
+    assert TrainingMeans.of(gpu(devices=0), HERE, config).processes == 3
     with pytest.raises(ConfigError, match=r"num_gpus must be at most 2, got 3: gpu\.devices allows no more"):
-        TrainingMeans.of(gpu(devices=2), config)
+        TrainingMeans.of(gpu(devices=2), HERE, config)
     with pytest.raises(ConfigError, match=r"num_gpus must be at most 4, got 5: cuda has no more here"):
         gpu(devices=0).torch_devices(5)
-    assert TrainingMeans.of(gpu(devices=1), msgspec.structs.replace(config, tune="head")).processes == 1
+    assert TrainingMeans.of(gpu(devices=1), HERE, msgspec.structs.replace(config, tune="head")).processes == 1
 
 
 def test_training_has_the_precision_of_the_resource(monkeypatch: pytest.MonkeyPatch) -> None:
