@@ -203,7 +203,7 @@ class _NoProgress(ProgressResource):
     """The real one shows numbers on the page of an asset, and here is none."""
 
     @contextmanager
-    def track(self, context: dg.AssetExecutionContext, task: str, total: int) -> Iterator[Advance]:
+    def track(self, *_: object, **__: object) -> Iterator[Advance]:
         yield lambda count: None
 
 
@@ -214,7 +214,12 @@ def _builder(folder: Path, more_settings: str = "") -> CacheBuilder:
         settings.write(more_settings)
     os.environ |= {"PERSONARANK_CONFIG_DIR": str(folder / "configs"), "PERSONARANK_OUT_ROOT": str(folder / "out")}
     context = dg.build_asset_context(partition_key="amazon")
-    return CacheBuilder(context, ProjectResource(mount=Mount()), GpuResource(), _NoProgress())
+    return CacheBuilder(
+        context,
+        ProjectResource(mount=Mount()),
+        GpuResource(device="auto", devices=1, precision="auto", memory_share=1.0),
+        _NoProgress(terminal=False),
+    )
 
 
 def open_large() -> None:

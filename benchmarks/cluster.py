@@ -18,17 +18,17 @@ import numpy as np
 import polars as pl
 import psutil
 
-from benchmarks.reranking import (
-    GAMMA,
+from benchmarks.generated_lists import (
     INTERACTIONS,
     ITEMS,
-    MADE_WITH,
     PERSONAS,
-    _candidates,
-    _index,
-    _interaction_index,
-    _vectors,
+    interaction_index,
+    persona_index,
+    unit_vectors,
+    write_candidates,
 )
+from benchmarks.one_user import MADE_WITH
+from benchmarks.reranking import GAMMA
 from personarank_dagster.core.encoders import BUNDLED_NAME, BaseModel
 from personarank_dagster.defs.graph import output_format
 from personarank_dagster.distributed.cluster import Cluster, joined
@@ -94,9 +94,9 @@ def _ranking(cluster: Cluster, folder: Path) -> None:
     """Lists from a file, by one weight, to a table: in blocks in this process, and in shards by actors."""
     rng = np.random.default_rng(0)
     recipe = Recipe(folder / "interactions", folder / "personas", INTERACTIONS, GAMMA)
-    _write_cache(recipe.interactions, _vectors(rng, USERS * INTERACTIONS, 384), _interaction_index(USERS))
-    _write_cache(recipe.personas, _vectors(rng, ITEMS * PERSONAS, 384), _index(ITEMS, PERSONAS, "item_id"))
-    _candidates(USERS, rng)[2].write_parquet(folder / "lists.parquet")
+    _write_cache(recipe.interactions, unit_vectors(rng, USERS * INTERACTIONS, 384), interaction_index(USERS))
+    _write_cache(recipe.personas, unit_vectors(rng, ITEMS * PERSONAS, 384), persona_index(ITEMS))
+    write_candidates(folder / "lists.parquet", USERS, rng)
     ranker = Ranker.of(*map(read_embeddings, (recipe.interactions, recipe.personas)), k=INTERACTIONS, gamma=GAMMA)
     scan, scratch = pl.scan_parquet(folder / "lists.parquet"), ScratchFolder(folder / "scratch")
     exchange = Exchange(scratch.path)
@@ -152,7 +152,10 @@ def _write_blocks(folder: Path, wanted: np.ndarray) -> None:
 
 def _publish_cache(folder: Path, vectors: np.ndarray) -> None:
     folder.mkdir()
-    table, form = CacheTable(vectors, _index(KEYS, 1, "item_id"), MADE_WITH), output_format("persona_cache", "amazon")
+    table, form = (
+        CacheTable(vectors, persona_index(KEYS, each=1), MADE_WITH),
+        output_format("persona_cache", "amazon"),
+    )
     form.check("persona_cache", table)
     form.version_of(table)
     form.write(table, folder)

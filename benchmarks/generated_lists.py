@@ -50,8 +50,8 @@ def interaction_index(users: int) -> pl.DataFrame:
     )
 
 
-def persona_index(items: int) -> pl.DataFrame:
-    return _index(items, PERSONAS, "item_id")
+def persona_index(items: int, each: int = PERSONAS) -> pl.DataFrame:
+    return _index(items, each, "item_id")
 
 
 def _index(groups: int, each: int, name: str) -> pl.DataFrame:

@@ -4,6 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from benchmarks.generated_lists import INTERACTIONS, PERSONAS, interaction_index, names, persona_index, unit_vectors
 from personarank_dagster.defs.graph import output_format
 from personarank_dagster.serving.reranker import Reranker
-from personarank_dagster.storage.versions import Provenance, VersionStore
+from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.storage.versions import VersionStore
 from personarank_dagster.vectors.embeddings import CacheTable, MadeWith
 
 ITEMS, USERS, CALLS = 1_000_000, 10_000, 3_000
@@ -55,7 +57,7 @@ def _publish_caches(root: Path, rng: np.random.Generator) -> None:
         for begin in range(0, rows, len(base)):
             repeated[begin : begin + len(base)] = base[: rows - begin]
         table = CacheTable(repeated, indexes[asset], MADE_WITH)
-        _publish(root, asset, lambda folder, table=table, asset=asset: _write(asset, table, folder))
+        _publish(root, asset, partial(_write, asset, table))
         (root / f"{asset}.npy").unlink()
     _publish(root, "reranked_candidates", lambda _: {"serving_alpha": ALPHA, "user_max_k": 10, "gamma": GAMMA})
     _publish(root, "trained_encoder", lambda _: {})

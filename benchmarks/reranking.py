@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -57,7 +58,7 @@ def blends() -> None:
     counts = item_counts(candidates)
     weights = rng.normal(size=len(SIGNALS))
     learned = LearnedBlend(weights, np.tile(weights, (NUM_FOLDS, 1)), pl.Series(dtype=pl.String), counts)
-    ways = {"one weight": Blend(ALPHA), "learned": learned}
+    ways: dict[str, Any] = {"one weight": Blend(ALPHA), "learned": learned}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(ROUNDS + 1):
         for name, blend in ways.items():

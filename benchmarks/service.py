@@ -24,7 +24,8 @@ from benchmarks.one_user import MADE_WITH
 from personarank_dagster.core import schemas
 from personarank_dagster.defs.graph import output_format
 from personarank_dagster.serving.reranker import Reranker
-from personarank_dagster.storage.versions import Provenance, VersionStore
+from personarank_dagster.storage.manifests import Provenance
+from personarank_dagster.storage.versions import VersionStore
 from personarank_dagster.vectors.embeddings import CacheTable
 
 ITEMS, PERSONAS, USERS, INTERACTIONS, DIMENSION, CANDIDATES = 20_000, 5, 10_000, 10, 384, 20

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -76,7 +77,7 @@ class Trial:
 
     def _update(self, loss: torch.Tensor) -> float:
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return float(loss.detach())
 
@@ -149,7 +150,7 @@ def _child(what: str, *arguments: str) -> str:
     cores = sorted(os.sched_getaffinity(0))[:1]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-m", "benchmarks.training", what, *arguments]
-    pinned = {"check": True, "env": environment, "preexec_fn": lambda: os.sched_setaffinity(0, cores)}
+    pinned: dict[str, Any] = {"check": True, "env": environment, "preexec_fn": lambda: os.sched_setaffinity(0, cores)}
     if what != "memory":
         subprocess.run(command, **pinned)
         return ""
