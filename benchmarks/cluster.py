@@ -44,7 +44,7 @@ from personarank_dagster.vectors.embeddings import CacheTable, read_embeddings, 
 from personarank_dagster.vectors.text_keys import text_keys
 from personarank_dagster.vectors.vector_store import VectorStore
 
-TEXTS, USERS, ROUNDS = 4_000, 4_000, 1
+TEXTS, USERS, ROUNDS = 100_000, 100_000, 1
 KEYS, ROWS_OF_A_BLOCK, DIMENSION = 10_000_000, 1 << 13, 64
 WORDS = np.array(["red", "blue", "lamp", "chair", "warm", "light", "old", "small", "desk", "quiet", "tall", "round"])
 
