@@ -47,9 +47,10 @@ local-llm: install
 
 test: check suite
 
-# Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
+# Three processes for two cores, since much of testing is waiting for processes; a file of tests in one of them, the
+# longest first.
 suite: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The same tests with the oldest versions that hold, and with the newest that there are; TESTS=tests/raw for some of
 # them. PyPI's newest torch brings gigabytes for GPUs, so it stays as it is unless HOLD is empty. Old versions are
@@ -57,7 +58,7 @@ suite: install
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[$(EVERYTHING)]'
-	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder \
 	  -W ignore::DeprecationWarning $(TESTS)
 
 test-newest:
@@ -65,7 +66,7 @@ test-newest:
 	grep '^$(HOLD)==' constraints.txt > .venv-newest/held.txt || true
 	.venv-newest/bin/pip install --quiet --upgrade --upgrade-strategy eager --constraint .venv-newest/held.txt \
 	  --editable '.[$(EVERYTHING)]'
-	OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: install
 	$(BIN)/ruff format --check
