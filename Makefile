@@ -4,7 +4,7 @@ BIN := .venv/bin
 PORT ?= 3000
 EXPLORE_PORT ?= 8080
 # What test-lowest and test-newest install and run, and which package the newest leaves as constraints.txt has it.
-EVERYTHING := demo,dev,dg,s3,redis,postgres,kubernetes,retriever
+EVERYTHING := demo,dev,dg,s3,redis,postgres,kubernetes,retriever,ray
 TESTS ?= tests
 HOLD ?= torch
 
@@ -47,10 +47,9 @@ local-llm: install
 
 test: check suite
 
-# Three processes for two cores, since much of testing is waiting for processes; a file of tests in one of them, the
-# longest first.
+# Two processes, a file of tests in one of them, the longest first; each with one thread, so that they do not take turns.
 suite: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The same tests with the oldest versions that hold, and with the newest that there are; TESTS=tests/raw for some of
 # them. PyPI's newest torch brings gigabytes for GPUs, so it stays as it is unless HOLD is empty. Old versions are
@@ -58,7 +57,7 @@ suite: install
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[$(EVERYTHING)]'
-	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  -W ignore::DeprecationWarning $(TESTS)
 
 test-newest:
@@ -66,7 +65,7 @@ test-newest:
 	grep '^$(HOLD)==' constraints.txt > .venv-newest/held.txt || true
 	.venv-newest/bin/pip install --quiet --upgrade --upgrade-strategy eager --constraint .venv-newest/held.txt \
 	  --editable '.[$(EVERYTHING)]'
-	OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	OMP_NUM_THREADS=1 .venv-newest/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: install
 	$(BIN)/ruff format --check
@@ -81,7 +80,7 @@ fuzz: install
 
 # Two hundred runs that are killed at random moments, twenty kills of one that asks a language model, fifty times two
 # runs at once, whole runs in an object store, and random sequences of all that happens to versions; the test suite
-# kills twenty and four, and tries a few of the others. Whole runs on a cluster, and what they lose, are tried here.
+# kills ten and four, and tries a few of the others. Whole runs on a cluster, and what they lose, are tried here.
 torture: install
 	PERSONARANK_KILLS=200 PERSONARANK_REVIEW_KILLS=20 PERSONARANK_TWO_RUNS=50 PERSONARANK_SEQUENCES=100 \
 	  PERSONARANK_CLUSTER_RUNS=1 $(BIN)/pytest tests/test_kills.py tests/test_kills_of_preparations.py tests/test_two_runs.py \

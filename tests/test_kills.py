@@ -1,6 +1,6 @@
 """Runs that are killed at random moments: nothing good is lost, and the next run gives what it would have given.
 
-`make torture` kills 200; the test suite 20.
+`make torture` kills 100; the test suite 20.
 """
 
 import os
@@ -17,7 +17,7 @@ from personarank_dagster.defs.automation.runs import REPORT
 from personarank_dagster.defs.graph import output_format
 from tests.killable import NO_PICTURES, TinyWorkspace, after, content, sight
 
-KILLS = int(os.environ.get("PERSONARANK_KILLS", "20"))
+KILLS = int(os.environ.get("PERSONARANK_KILLS", "10"))
 INPUTS = ["personas", "histories", "selected_personas", "candidates", "ground_truth"]
 SELECTIONS = {"ingestion": ",".join(INPUTS), "anywhere": None}
 TRAINED = "trained_encoder+"

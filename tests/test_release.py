@@ -25,7 +25,7 @@ def test_the_oldest_versions_that_are_tested_are_those_that_are_allowed() -> Non
     extras = project["optional-dependencies"]
     named = [
         *project["dependencies"],
-        *(one for name in extras if name not in ("dev", "local-llm", "ray") for one in extras[name]),
+        *(one for name in extras if name not in ("dev", "local-llm") for one in extras[name]),
     ]
     for one in map(Requirement, named):
         floor = next(part.version for part in one.specifier if part.operator in (">=", "=="))
