@@ -30,9 +30,11 @@ from personarank_dagster.core.encoders import BUNDLED_NAME, EncoderInfo
 from personarank_dagster.core.histories import liked_interactions
 from personarank_dagster.defs.caches.build import CacheBuilder
 from personarank_dagster.defs.graph import output_format
+from personarank_dagster.defs.platform.lineage.snapshots import Sight, Snapshot
 from personarank_dagster.defs.platform.mounts import Mount
 from personarank_dagster.defs.platform.resources import Advance, GpuResource, ProgressResource, ProjectResource
-from personarank_dagster.encoding.encoder import encode, load_model
+from personarank_dagster.defs.platform.steps import Step
+from personarank_dagster.encoding.encoder import base_of, encode, load_model, model_fingerprint
 from personarank_dagster.encoding.engine import Precision
 from personarank_dagster.storage.encoder_directory import EncoderDirectory
 from personarank_dagster.vectors.embeddings import INDEX, read_embeddings
@@ -156,8 +158,7 @@ def refreshes() -> None:
     changed = pl.int_range(pl.len()) % 100 == 0
     summaries = pl.when(changed).then(pl.col("item_summary") + " again").otherwise("item_summary")
     edited = liked.with_columns(item_summary=summaries)
-    about = {"st_path": BUNDLED_NAME, "tune": "head", "max_len": max_len, "dimension": 384}
-    info = msgspec.convert(about | {"base_fingerprint": "b", "fingerprint": "f"}, EncoderInfo)
+    info = _info(BUNDLED_NAME, "head", max_len)
     with tempfile.TemporaryDirectory() as folder:
         build = _builder(Path(folder), f"model: {BUNDLED_NAME}").interactions
         whole = 0.0
@@ -183,8 +184,8 @@ def build() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         words = [f"w{number}" for number in range(2_000)]
-        info = EncoderInfo(st_path="", tune="full", max_len=32, dimension=16, base_fingerprint="b", fingerprint="b")
-        encoder = EncoderDirectory(Path(write_tiny_model(folder, words)), info)
+        model = write_tiny_model(folder, words)
+        encoder = EncoderDirectory(Path(model), _info(model, "full", 32))
         builder = _builder(folder)
         liked = _short_interactions(words)
         before, started = _peak_memory(), time.perf_counter()
@@ -213,13 +214,20 @@ def _builder(folder: Path, more_settings: str = "") -> CacheBuilder:
     with (folder / "configs/amazon/rerank.yaml").open("a") as settings:
         settings.write(more_settings)
     os.environ |= {"PERSONARANK_CONFIG_DIR": str(folder / "configs"), "PERSONARANK_OUT_ROOT": str(folder / "out")}
-    context = dg.build_asset_context(partition_key="amazon")
-    return CacheBuilder(
-        context,
-        ProjectResource(mount=Mount()),
-        GpuResource(device="auto", devices=1, precision="auto", memory_share=1.0),
-        _NoProgress(terminal=False),
-    )
+    project = ProjectResource(mount=Mount())
+    about = {"partition": "amazon", "outputs": project.outputs("amazon"), "dataset": project.dataset("amazon")}
+    sight = Sight(project, Snapshot(**about, contents={}, versions={}), run_id="")
+    step = Step(dg.build_asset_context(partition_key="amazon"), sight)
+    gpu = GpuResource(device="auto", devices=1, precision="auto", memory_share=1.0)
+    return CacheBuilder(step, gpu, _NoProgress(terminal=False))
+
+
+def _info(model: str, tune: str, max_len: int) -> EncoderInfo:
+    """Of an encoder that nothing was learned for."""
+    loaded = load_model(model, max_len=max_len, device="cpu")
+    fingerprint = model_fingerprint(base_of(loaded))
+    about = {"st_path": model, "tune": tune, "max_len": max_len, "dimension": len(encode(loaded, ["lamp"])[0])}
+    return msgspec.convert(about | {"base_fingerprint": fingerprint, "fingerprint": fingerprint}, EncoderInfo)
 
 
 def open_large() -> None:
