@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
+from uuid import uuid4
 
 import pytest
 from upath import UPath
@@ -56,7 +57,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture
 def store(bucket: str, tmp_path: Path) -> VersionStore:
-    return store_at(f"{bucket}/{tmp_path.name}", tmp_path / "here")
+    return store_at(f"{bucket}/{uuid4().hex}", tmp_path / "here")
 
 
 @pytest.fixture
