@@ -215,9 +215,14 @@ def _builder(folder: Path, more_settings: str = "") -> CacheBuilder:
         settings.write(more_settings)
     os.environ |= {"PERSONARANK_CONFIG_DIR": str(folder / "configs"), "PERSONARANK_OUT_ROOT": str(folder / "out")}
     project = ProjectResource(mount=Mount())
-    about = {"partition": "amazon", "outputs": project.outputs("amazon"), "dataset": project.dataset("amazon")}
-    sight = Sight(project, Snapshot(**about, contents={}, versions={}), run_id="")
-    step = Step(dg.build_asset_context(partition_key="amazon"), sight)
+    begun_with = Snapshot(
+        partition="amazon",
+        outputs=project.outputs("amazon"),
+        dataset=project.dataset("amazon"),
+        contents={},
+        versions={},
+    )
+    step = Step(dg.build_asset_context(partition_key="amazon"), Sight(project, begun_with, run_id=""))
     gpu = GpuResource(device="auto", devices=1, precision="auto", memory_share=1.0)
     return CacheBuilder(step, gpu, _NoProgress(terminal=False))
 

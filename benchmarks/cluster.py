@@ -152,10 +152,8 @@ def _write_blocks(folder: Path, wanted: np.ndarray) -> None:
 
 def _publish_cache(folder: Path, vectors: np.ndarray) -> None:
     folder.mkdir()
-    table, form = (
-        CacheTable(vectors, persona_index(KEYS, each=1), MADE_WITH),
-        output_format("persona_cache", "amazon"),
-    )
+    table = CacheTable(vectors, persona_index(KEYS, each=1), MADE_WITH)
+    form = output_format("persona_cache", "amazon")
     form.check("persona_cache", table)
     form.version_of(table)
     form.write(table, folder)

@@ -1,6 +1,6 @@
 """Runs that are killed at random moments: nothing good is lost, and the next run gives what it would have given.
 
-`make torture` kills 100; the test suite 20.
+`make torture` kills 200; the test suite 10.
 """
 
 import os
@@ -111,7 +111,7 @@ def test_after_a_kill_the_good_versions_stay_and_the_next_run_gives_what_it_woul
 
 def test_most_of_the_kills_came_before_the_run_was_done(project: KilledProject) -> None:
     assert set(project.codes) <= {0, -signal.SIGKILL}
-    assert project.codes.count(-signal.SIGKILL) > 0.7 * KILLS
+    assert project.codes.count(-signal.SIGKILL) > 0.8 * KILLS
 
 
 # Batches of a few texts, each kept at once: a build of many blocks, as on large data.

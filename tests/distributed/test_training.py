@@ -106,7 +106,6 @@ def removed(nodes: Any, moment: Callable[[], bool]) -> Iterator[None]:
     removal.join()
 
 
-@in_torture
 def test_a_failing_rank_fails_the_training_with_its_own_error(job: Any, address: str) -> None:
     with (
         Ranks(Cluster(address), 1) as ranks,
